@@ -1,0 +1,20 @@
+"""Learners, one file each; `make` finds one by its config's name."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+
+from ml_collections import ConfigDict
+
+from rlx.types import EnvSpec, Learner
+
+NAMES = ("sac",)
+
+
+def make(config: ConfigDict, spec: EnvSpec, axis_name: str | None = None) -> Learner:
+    """Build the learner `config.name` for environments of `spec`; unknown names raise ValueError."""
+    if config.name not in NAMES:
+        near = difflib.get_close_matches(config.name, NAMES, 3, 0.0)
+        raise ValueError(f"unknown agent {config.name!r}; nearest: {', '.join(near)}; all: {', '.join(NAMES)}")
+    return importlib.import_module(f"rlx.agents.{config.name}").make(config, spec, axis_name)

@@ -1,0 +1,1 @@
+"""Network parts: flax.linen modules."""

@@ -1,0 +1,1 @@
+"""Stateless mathematics on arrays: one function per published equation."""

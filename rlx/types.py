@@ -1,0 +1,167 @@
+"""The contracts of the house: what an environment, a buffer and a learner are.
+
+Everything that runs under `jit` is a pure function of pytrees; each contract below is a NamedTuple of
+such functions, so that any implementation that fits the signatures composes with any other.
+
+Counting, everywhere: `env_steps` = transitions = agent steps of single environments;
+physics frames = env_steps * action_repeat; `utd` = gradient steps per transition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from flax import struct
+
+PyTree = Any
+Metrics = dict[str, jax.Array]  # flat, scalar leaves, keys fixed at trace time
+
+
+class Spec(NamedTuple):
+    """Shape, dtype and bounds of one array, without batch axes."""
+
+    shape: tuple[int, ...]
+    dtype: Any = np.float32
+    low: float | None = None
+    high: float | None = None
+
+
+class EnvSpec(NamedTuple):
+    """What a learner needs to know of an environment."""
+
+    obs: Spec
+    action: Spec
+
+
+@struct.dataclass
+class Transition:
+    """One step of experience; all leaves share the same leading axes `[...]`.
+
+    obs, next_obs: `[..., *O]`; `next_obs` is the true successor, never a reset observation.
+    action: `[..., A]` float32 in [-1, 1], or int32.   reward: `[...]`, summed over action repeat.
+    terminated: `[...]` bool, the MDP ended (do not bootstrap).   truncated: `[...]` bool, the clock ended (do).
+    extras: e.g. `discount = discount**k * (1 - terminated)`, which every sampled batch brings.
+    """
+
+    obs: PyTree
+    action: jax.Array
+    reward: jax.Array
+    next_obs: PyTree
+    terminated: jax.Array
+    truncated: jax.Array
+    extras: dict[str, jax.Array] = struct.field(default_factory=dict)
+
+
+@struct.dataclass
+class Episode:
+    """Episodes that ended at this step: `return_ [N]`, `length [N]` (agent steps) count only where `done [N]`."""
+
+    return_: jax.Array
+    length: jax.Array
+    done: jax.Array
+
+
+@struct.dataclass
+class TimeStep:
+    """What one vectorised step returns, all `[N, ...]`; `obs` is the observation acted upon."""
+
+    obs: PyTree
+    reward: jax.Array
+    next_obs: PyTree
+    terminated: jax.Array
+    truncated: jax.Array
+    episode: Episode
+    nan: jax.Array  # [N] bool: the physics diverged at this step and the episode was terminated
+
+
+@struct.dataclass
+class EnvState:
+    """State of ONE environment: `inner` is the simulator's own pytree."""
+
+    inner: PyTree
+    obs: PyTree
+    reward: jax.Array  # f32[]
+    terminated: jax.Array  # bool[]
+
+
+class Env(NamedTuple):
+    """One environment as two pure functions; no batch axis, no time limit, no automatic reset."""
+
+    name: str
+    spec: EnvSpec
+    dt: float | None  # seconds per physics frame seen by the agent
+    episode_length: int  # physics frames until truncation
+    reset: Callable[[jax.Array], EnvState]  # key -> state
+    step: Callable[[EnvState, jax.Array], EnvState]  # state, action [A] -> state
+
+
+@struct.dataclass
+class Keys:
+    """Randomness of the logical shards held by this device: one key per shard.
+
+    keys: `[s]` typed keys.   ids: `[s]` int32, global shard numbers.   count: shards over all devices.
+    """
+
+    keys: jax.Array
+    ids: jax.Array
+    count: int = struct.field(pytree_node=False)
+
+
+@struct.dataclass
+class VecState:
+    """State of N environments. `obs` is what to act on next (already reset where the last step was done)."""
+
+    env: EnvState  # [N, ...]
+    pool: EnvState  # [P, ...] initial states to restart from, the same on every device
+    start: jax.Array  # [N] int32, which of them the running episode began with
+    length: jax.Array  # [N] int32, agent steps in the running episode
+    return_: jax.Array  # [N] f32, return of the running episode
+
+    @property
+    def obs(self) -> PyTree:
+        return self.env.obs
+
+
+class VecEnv(NamedTuple):
+    """N environments side by side, with time limit, action repeat and reset; see `rlx.envs.core.vectorize`."""
+
+    env: Env
+    num_envs: int
+    episode_steps: int  # agent steps until truncation
+    action_repeat: int
+    initial: Callable[[jax.Array, int], tuple[EnvState, EnvState]]  # key, E -> pool [P, ...], others [E, ...]
+    reset: Callable[[EnvState, Keys], VecState]  # initial states, keys -> state
+    step: Callable[[VecState, jax.Array, Keys], tuple[VecState, TimeStep]]  # state, action [N, A], keys
+
+
+class Buffer(NamedTuple):
+    """A replay memory of pure functions; `step` = vector steps added so far, kept by the loop.
+
+    init(example Transition without batch axes, num_envs) -> state `[T, N, ...]`
+    add(state, step, transition [N, ...]) -> state
+    sample(state, step, keys [s], batch_size, discount f32[]) -> Transition [batch_size, ...]
+    """
+
+    capacity: int
+    init: Callable[..., PyTree]
+    add: Callable[..., PyTree]
+    sample: Callable[..., Transition]
+
+
+class Learner(NamedTuple):
+    """An algorithm of pure functions; `State` is the agent's own `flax.struct` dataclass.
+
+    init(key, hp: {name: f32[]}) -> State, with at least
+        params, target_params, opt_state, hp, obs_stats (or None), grad_steps
+    update(State, batch Transition, Keys) -> (State, Metrics); one batch, one gradient step
+    act(State, obs [N, *O], Keys, explore: bool) -> (action [N, A], extras)
+    hp: the numeric settings, as Python floats, that `init` takes (and a pack of runs may vary)
+    """
+
+    init: Callable[..., PyTree]
+    update: Callable[..., tuple[PyTree, Metrics]]
+    act: Callable[..., tuple[jax.Array, dict]]
+    hp: dict[str, float]

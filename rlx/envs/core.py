@@ -90,16 +90,14 @@ def vectorize(
 
 def repeat_step(env: Env, state: EnvState, action: jax.Array, action_repeat: int) -> EnvState:
     """Apply one action [A] for `action_repeat` physics frames, summing rewards; stops at termination."""
-    if action_repeat == 1:
-        return env.step(state, action)
+    state = state.replace(reward=jnp.zeros_like(state.reward))
 
     def frame(_, carry: EnvState) -> EnvState:
         new = env.step(carry, action)
-        new = new.replace(reward=new.reward + carry.reward)
-        return where(carry.terminated, carry, new)
+        return where(carry.terminated, carry, new.replace(reward=new.reward + carry.reward))
 
-    first = env.step(state, action)
-    return jax.lax.fori_loop(1, action_repeat, frame, first)
+    # A loop even for one frame would hide the step from fusion; for more it compiles the step only once.
+    return frame(0, state) if action_repeat == 1 else jax.lax.fori_loop(0, action_repeat, frame, state)
 
 
 def guard(state: EnvState) -> tuple[EnvState, jax.Array]:

@@ -22,6 +22,7 @@ from jax.sharding import PartitionSpec as P
 
 from rlx.envs.core import where
 from rlx.infra.random import key_for, shard_keys
+from rlx.infra.sharding import shardings
 from rlx.ops import running_stats
 from rlx.ops.shards import rows
 from rlx.train.evaluate import evaluate
@@ -210,10 +211,16 @@ def build(
         state = jax.lax.fori_loop(0, n, lambda _, s: iteration(s, H, G, random), state)
         return state, state.metrics, state.alive
 
+    # Shardings are said outright: XLA would call zero-sized leaves replicated.
+    places = shardings(mesh, specs)
     init = sharded(init_local, (run, run), specs)
-    evaluate_all = sharded(evaluate_local, (specs,), (rows_, rows_))
     return Online(
-        jax.jit(init), jax.jit(chunk, donate_argnums=0), jax.jit(evaluate_all), specs, mesh, traces
+        init=jax.jit(init, out_shardings=places),
+        chunk=jax.jit(chunk, donate_argnums=0, out_shardings=(places, places.metrics, places.alive)),
+        evaluate=jax.jit(sharded(evaluate_local, (specs,), (rows_, rows_))),
+        specs=specs,
+        mesh=mesh,
+        traces=traces,
     )
 
 

@@ -1,0 +1,49 @@
+# `make` targets build their own virtual environment in .venv and rebuild it when setup.py changes.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+CPU    := JAX_PLATFORMS=cpu
+COUNT  := $(CPU) $(BIN)/python -m pytest --collect-only -qq -m slow tests 2>/dev/null | awk -F': ' 'NF == 2 {n += $$2} END {print n + 0}'
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow lint bench clean
+
+help:
+	@echo "make setup      install rlx and its tools into $(VENV) (PYTHON=python3.12 picks the interpreter)"
+	@echo "make demo       a small scaling-law run on CPU"
+	@echo "make test       all tests but the slow ones"
+	@echo "make test-slow  the slow tests"
+	@echo "make lint       ruff and pyright"
+	@echo "make bench      speed of the online loop"
+
+$(STAMP): setup.py
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"rlx needs Python >= 3.11, $(PYTHON) is {v[0]}.{v[1]}. Try: make setup PYTHON=python3.12")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing rlx into $(VENV) (some minutes the first time)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+setup: $(STAMP)
+
+demo: setup
+	$(BIN)/python -m experiments.scaling_laws --config=configs/scaling_laws.py:demo
+
+test: setup
+	$(CPU) $(BIN)/python -m pytest -n 2 -m "not slow"
+	@echo "left for make test-slow: $$($(COUNT)) slow tests"
+
+test-slow: setup
+	$(CPU) $(BIN)/python -m pytest -n 2 -m slow
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+bench: setup
+	$(BIN)/python -m experiments.benchmarks.online
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

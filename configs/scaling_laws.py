@@ -1,0 +1,118 @@
+"""SAC at chosen updates-to-data ratios, and the laws of data and compute fitted through them.
+
+Follows 'Value-Based Deep RL Scales Predictably' (Rybkin et al. 2025, arXiv 2502.04327): train at several UTDs
+sigma with batch size and learning rate from a rule, find the transitions D_J(sigma) that each return J takes,
+fit D_J = Dmin + (beta / sigma)**alpha, and minimise the budget F = C + delta * D over sigma.
+
+Options: `smoke` (a solved pendulum, under a minute), `demo` (a whole sweep on 2 CPU cores in minutes, one
+batch size so that it compiles once), `env=NAME` (with that task's entry of configs/tuned/scaling_laws.py).
+Default: CartpoleSwingup on MJX, networks and batch for a CPU. Expected there: return above 650 at UTD 8 within
+15 000 transitions, six minutes on 2 cores (`python -m experiments.scaling_laws --utd=8`).
+Accelerators: `--config=configs/scaling_laws.py:wide`: 128 envs, 256x256 networks, 8 seeds.
+"""
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+from configs.common import parse_arg
+from configs.tuned.scaling_laws import TUNED
+from rlx.agents import sac
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    """Return the config; `arg` is a comma list of the options above."""
+    option = parse_arg(arg, smoke=False, demo=False, wide=False, env="")
+    env_name = option.env or ("pendulum" if option.smoke else "CartpoleSwingup")
+    config = ConfigDict(
+        dict(
+            seed=0,
+            num_seeds=4,  # seeds 0, 1, ... of every UTD, as one program
+            workdir=placeholder(str),  # default results/scaling_laws/ENV
+            env=dict(
+                name=env_name,
+                impl="auto",  # physics of MJX tasks: jax, warp (CUDA) or auto
+                num_envs=8,
+                episode_length=placeholder(int),  # physics frames; default: the environment's own
+                action_repeat=1,  # physics frames per transition
+                reset="pool",  # pool, cached or fresh
+                pool_size=64,  # initial states made once per run
+            ),
+            learner=sac.get_config(),
+            rule=dict(  # batch size and learning rate as functions of the UTD
+                batch_size=True,  # False: learner.batch_size at every UTD
+                lr=True,  # False: learner.lr at every UTD
+                benchmark="dmc",  # whose published slopes: dmc or gym
+                anchor_utd=8.0,  # where learner.batch_size and learner.lr hold; 0 = published values themselves
+            ),
+            train=dict(
+                utd=8.0,  # gradient steps per transition: a number or a fraction such as 1/16
+                env_steps=15_000,  # transitions, random ones included
+                learning_starts=placeholder(int),  # random transitions; default max(1000, batch)
+                chunk_seconds=10.0,  # length of one dispatch; changes no result
+                log_every=placeholder(int),  # transitions; default 1 % of the run
+                eval_every=placeholder(int),  # transitions; default 2.5 % of the run
+            ),
+            sweep=dict(
+                utd=(0.5, 1.0, 2.0, 4.0, 8.0),  # what runs when no --utd is given
+                env_steps=(),  # transitions of each; () = train.env_steps for all
+            ),
+            fit=dict(
+                thresholds=(100.0, 200.0, 300.0, 400.0, 500.0, 600.0, 650.0),  # normalised returns J
+                return_range=(0.0, 1000.0),  # raw returns that count as 0 and 1000
+                bootstrap=1000,
+                interpolate=True,  # crossings between two evaluations
+                delta=placeholder(float),  # price of a transition in FLOPs; default see rlx.scaling
+                holdout=2,  # top J kept out of the budget law, to measure extrapolation
+            ),
+            eval=dict(episodes=16),  # one per initial state, the same ones at every evaluation
+            data=dict(capacity=placeholder(int), n_step=1),  # default min(1e6, train.env_steps)
+            checkpoint=dict(
+                keep=2,
+                keep_every=placeholder(int),  # vector steps whose checkpoints stay for good
+                every_seconds=600.0,
+                every_steps=placeholder(int),  # transitions
+            ),
+            log=dict(wandb="offline"),  # off, offline or online
+            mesh=dict(
+                run=0,  # devices over the runs; 0 = as many as there are and runs can fill
+                data=-1,  # devices over environments and batch
+                fsdp=1,
+                shards=placeholder(int),  # logical shards; default 8, 4, 2 or 1
+                cpu_devices=0,  # CPU devices; 0 = one per core, at most one per run
+            ),
+        )
+    )
+    tuned = TUNED.get(env_name, {})
+    config.update_from_flattened_dict(tuned)
+    for name in ("wide", "demo", "smoke"):
+        if getattr(option, name):
+            config.update_from_flattened_dict(globals()[name.upper()])
+    return config
+
+
+WIDE = {
+    "num_seeds": 8,
+    "env.num_envs": 128,
+    "learner.critic_hidden": (256, 256),
+    "learner.actor_hidden": (256, 256),
+    "learner.batch_size": 512,
+    "train.utd": 0.5,
+    "train.env_steps": 2_000_000,
+    "sweep.utd": (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0),
+    "rule.anchor_utd": 1 / 16,
+    "eval.episodes": 128,
+}
+DEMO = {
+    "sweep.utd": (0.5, 1.0, 2.0, 4.0),
+    "rule.batch_size": False,
+    "log.wandb": "off",
+}
+SMOKE = {
+    "num_seeds": 1,
+    "train.utd": 0.5,
+    "train.env_steps": 8_000,
+    "sweep.utd": (0.5,),
+    "rule.batch_size": False,
+    "rule.lr": False,
+    "log.wandb": "off",
+}

@@ -1,0 +1,122 @@
+"""Checkpoints that hold everything a run is: device state, host facts, configuration. The only orbax user.
+
+A step is written beside its place and renamed, so a torn write is never picked; a damaged last step falls
+back to the one before, with a warning.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from rlx.infra.errors import ConfigError
+from rlx.types import PyTree
+
+FOLDER = "checkpoints"
+
+
+class Checkpoints:
+    """The checkpoints of one workdir: `state` (the whole tree), `host` (JSON), `params` (the policy alone)."""
+
+    def __init__(self, workdir: str | Path, keep: int = 2, keep_every: int | None = None):
+        """Open `workdir/checkpoints`, keeping the last `keep` steps (and every `keep_every`-th for good)."""
+        import orbax.checkpoint as ocp
+
+        self._ocp = ocp
+        self.folder = Path(workdir).absolute() / FOLDER
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, keep_period=keep_every, create=True)
+        self._manager = ocp.CheckpointManager(self.folder, options=options)
+
+    def save(self, step: int, state: PyTree, host: dict[str, Any], params: PyTree) -> None:
+        """Write step `step` (vector steps); does nothing if that step is already there.
+
+        On a CPU it waits for the write: the state is donated to the next chunk, and host arrays alias it.
+        """
+        if step in self._manager.all_steps():
+            return
+        save, as_json = self._ocp.args.StandardSave, self._ocp.args.JsonSave
+        items = {
+            "state": save(state),
+            "params": save(params),
+            "host": as_json({**host, "shapes": shapes_of(state)}),
+        }
+        self._manager.save(step, args=self._ocp.args.Composite(**items))
+        if jax.default_backend() == "cpu":
+            self._manager.wait_until_finished()
+
+    def restore(self, template: PyTree) -> tuple[PyTree, dict[str, Any]] | None:
+        """Return (state, host) of the newest step that is whole, None when there is no step.
+
+        `template`: ShapeDtypeStructs with shardings. A checkpoint of other shapes raises ConfigError.
+        """
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            try:
+                host = self._item(step, "host", self._ocp.args.JsonRestore())
+            except (ValueError, OSError, KeyError) as error:
+                self._warn(step, error)
+                continue
+            self._check_shapes(host.pop("shapes"), template)
+            try:
+                return self._item(step, "state", self._ocp.args.StandardRestore(template)), host
+            except (ValueError, OSError, KeyError) as error:
+                self._warn(step, error)
+        return None
+
+    def latest(self) -> Path | None:
+        """Return the folder of the newest step, None when there is none."""
+        step = self._manager.latest_step()
+        return None if step is None else self.folder / str(step)
+
+    def drop_after(self, step: int) -> None:
+        """Delete steps newer than `step`: the damaged ones that `restore` passed over."""
+        for newer in [s for s in self._manager.all_steps() if s > step]:
+            self._manager.delete(newer)
+
+    def close(self) -> None:
+        """Wait for writes under way."""
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+    def _item(self, step: int, name: str, args: Any) -> Any:
+        return self._manager.restore(step, args=self._ocp.args.Composite(**{name: args}))[name]
+
+    def _warn(self, step: int, error: Exception) -> None:
+        text = str(error).splitlines()[0] if str(error) else type(error).__name__
+        print(f"warning: checkpoint {self.folder / str(step)} is damaged ({text})", file=sys.stderr)
+
+    def _check_shapes(self, saved: dict[str, str], template: PyTree) -> None:
+        here = shapes_of(template)
+        lines = [
+            f"checkpoint has {key} {saved.get(key, '(absent)')}, this config makes {here.get(key, '(absent)')}"
+            for key in sorted({*saved, *here})
+            if saved.get(key) != here.get(key)
+        ]
+        if lines:
+            raise ConfigError(
+                f"the checkpoint in {self.folder} does not fit this config: " + "; ".join(lines[:8])
+            )
+
+
+def shapes_of(tree: PyTree) -> dict[str, str]:
+    """Return {key path: shape and dtype} of every leaf."""
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): f"{tuple(leaf.shape)} {leaf.dtype}"
+        for path, leaf in leaves
+    }
+
+
+def read_params(workdir: str | Path) -> PyTree:
+    """Return the policy export of the newest checkpoint of `workdir` as nested dicts of NumPy arrays."""
+    import orbax.checkpoint as ocp
+
+    folder = Path(workdir).absolute() / FOLDER
+    steps = sorted(int(child.name) for child in folder.glob("[0-9]*") if child.name.isdigit())
+    if not steps:
+        raise ConfigError(f"no checkpoint in {folder}")
+    return ocp.StandardCheckpointer().restore(folder / str(steps[-1]) / "params")
+
+

@@ -1,0 +1,70 @@
+"""Progress on the console: a rich bar in a terminal, one plain line per log event elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from typing import TextIO
+
+
+class Progress:
+    """Shows env steps, env steps/s, time left and the last return."""
+
+    def __init__(self, total: int, stream: TextIO | None = None):
+        """Show on `stream` (default stderr) how far a run of `total` env steps is."""
+        self._total = total
+        self._stream = stream or sys.stderr
+        self._bar = None
+        self._before: tuple[int, float] | None = None
+        self._rate = 0.0
+
+    def update(self, env_steps: int, wall_s: float, last_return: float | None) -> None:
+        """Show that the run has done `env_steps` after `wall_s` seconds."""
+        self._measure(env_steps, wall_s)
+        text = "" if last_return is None else f"return {last_return:.1f}"
+        if self._stream.isatty():
+            self._draw(env_steps, text)
+        else:
+            print(self._line(env_steps, text), file=self._stream, flush=True)
+
+    def close(self) -> None:
+        """Leave the finished bar on the screen."""
+        if self._bar:
+            self._bar.stop()
+
+    def _measure(self, env_steps: int, wall_s: float) -> None:
+        """Set the rate from the last two updates; the first has none, it holds the compile time."""
+        steps, seconds = self._before or (env_steps, wall_s)
+        if env_steps > steps and wall_s > seconds:
+            self._rate = (env_steps - steps) / (wall_s - seconds)
+        self._before = env_steps, wall_s
+
+    def _speed(self, env_steps: int) -> str:
+        if not self._rate:
+            return ""
+        left = max(0, self._total - env_steps) / self._rate
+        return f"{self._rate:,.0f} steps/s  ETA {clock(left)}"
+
+    def _line(self, env_steps: int, text: str) -> str:
+        share = env_steps / max(1, self._total)
+        done = f"env_steps {env_steps:,}/{self._total:,} ({share:.0%})"
+        return "  ".join(part for part in (done, self._speed(env_steps), text) if part)
+
+    def _draw(self, env_steps: int, text: str) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+        from rich.progress import Progress as Bar
+
+        if self._bar is None:
+            columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[text]}"))
+            self._bar = Bar(*columns, console=Console(file=self._stream))
+            self._task = self._bar.add_task("", total=self._total, text="")
+            self._bar.start()
+        shown = "  ".join(part for part in (self._speed(env_steps), text) if part)
+        self._bar.update(self._task, completed=env_steps, text=shown, refresh=True)
+
+
+def clock(seconds: float) -> str:
+    """Return seconds as `m:ss` or `h:mm:ss`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

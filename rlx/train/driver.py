@@ -1,0 +1,257 @@
+"""The host side of a run: dispatch chunks, log, evaluate, save, stop; the device never waits for it.
+
+While chunk c runs, the metrics of chunk c - 1 are fetched and written. What ends up in a row depends on
+counters only; the clock decides nothing but the length of a chunk and when a checkpoint is due.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from rlx.infra.checkpoint import Checkpoints
+from rlx.infra.errors import NaNError
+from rlx.infra.logging import Logger, Run
+from rlx.infra.runtime import used_bytes
+from rlx.train.online import TrainMetrics, TrainState
+from rlx.train.schedule import Schedule
+
+GROWTH = 8  # at most, from one chunk to the next: the first ones only measure the speed
+
+
+class Programs(NamedTuple):
+    """Compiled programs of a pack; see `rlx.train.online.build`."""
+
+    chunk: Callable
+    evaluate: Callable
+    fresh_metrics: Callable[[TrainState], TrainState]
+
+
+@dataclass
+class Clock:
+    """Settings of the host that change no result."""
+
+    chunk_seconds: float = 10.0
+    save_seconds: float = 600.0
+    save_every: int = 0  # transitions; 0 = by the clock alone
+
+
+@dataclass
+class Progress:
+    """Where a run stands on the host; saved with every checkpoint."""
+
+    window: tuple[int, int] = (0, 0)  # vector step and gradient step of the last log event
+    wall_s: float = 0.0  # of earlier launches, then of all
+    evals: list[dict[str, Any]] = field(default_factory=list)  # {env_steps, grad_steps, wall_s, return_ [R]}
+    dead: dict[str, list[int]] = field(default_factory=dict)  # run id -> env_steps range of its NaN
+
+
+class Pending(NamedTuple):
+    """A dispatched chunk whose numbers were not read yet."""
+
+    before: int  # vector step before it
+    step: int
+    grad_steps: int
+    iterations: int
+    logged: bool  # ends on a log event
+    metrics: TrainMetrics
+    alive: jax.Array
+    evaluation: tuple[jax.Array, jax.Array] | None
+
+
+@dataclass
+class Driver:
+    """Runs one pack to its end; `run()` returns "done", "preempted" or "interrupted"."""
+
+    programs: Programs
+    schedule: Schedule
+    runs: Sequence[Run]
+    logger: Logger
+    checkpoints: Checkpoints | None
+    clock: Clock
+    progress: Progress
+    action_repeat: int = 1
+
+    def run(self, state: TrainState) -> tuple[str, TrainState]:
+        """Drive `state` to the end of the schedule, or until SIGTERM or SIGINT asks to stop."""
+        plan, pending = self.schedule, None
+        step, grad_steps = int(state.step), int(state.grad_steps)
+        self.last_save = self.last_read = time.perf_counter()
+        self.started = self.last_read - self.progress.wall_s
+        self.timing, self.limit = (self.last_read, step, grad_steps), 1
+        with stop_signals() as stop:
+            while not plan.done(step) and not stop:
+                before, random = step, step < plan.prefill
+                n = plan.iterations(step, self.limit)
+                H, G = (1, 0) if random else (plan.H, plan.G)
+                state, metrics, alive = self.programs.chunk(
+                    state, np.int32(n), np.int32(H), np.int32(G), np.bool_(random)
+                )
+                step, grad_steps = step + n * H, grad_steps + n * G
+                logged = plan.done(step) or plan.crossed(plan.log_every, before, step)
+                if logged:
+                    state = self.programs.fresh_metrics(state)
+                evaluated = plan.done(step) or plan.crossed(plan.eval_every, before, step)
+                evaluation = self.programs.evaluate(state) if evaluated else None
+                self.read(pending)  # of the chunk before, while this one runs
+                pending = Pending(before, step, grad_steps, n, logged, metrics, alive, evaluation)
+                if self.save_due(before, step) and not plan.done(step):
+                    self.read(pending)
+                    pending = None
+                    self.save(state)
+            self.read(pending)
+            self.save(state)
+        return ("done" if plan.done(step) else stop[0]), state
+
+    def save_due(self, before: int, step: int) -> bool:
+        """Say whether a checkpoint is due, by the clock or by transitions."""
+        every = self.clock.save_every
+        by_steps = bool(every) and self.schedule.crossed(every, before, step)
+        return by_steps or time.perf_counter() - self.last_save > self.clock.save_seconds
+
+    def save(self, state: TrainState) -> None:
+        """Write a checkpoint; the rows up to its step are written already."""
+        self.last_save = time.perf_counter()
+        if self.checkpoints is None:
+            return
+        self.progress.wall_s = self.wall_s()
+        params = {"params": state.learner.params, "obs_stats": state.learner.obs_stats}
+        host = {key: value for key, value in vars(self.progress).items()}
+        self.checkpoints.save(int(state.step), state, host, params)
+
+    def wall_s(self) -> float:
+        """Seconds of this run, earlier launches included."""
+        return time.perf_counter() - self.started
+
+    def read(self, pending: Pending | None) -> None:
+        """Fetch a chunk's numbers, stop at NaN, and write its rows if it ends on an event."""
+        if pending is None:
+            return
+        metrics, alive, evaluation = jax.device_get((pending.metrics, pending.alive, pending.evaluation))
+        self.adapt(pending)
+        self.check_alive(pending, metrics, alive)
+        rows: list[dict[str, Any]] = [{} for _ in self.runs]
+        if pending.logged:
+            self.add_training(rows, pending, metrics)
+        if evaluation is not None:
+            self.add_evaluation(rows, pending, *evaluation)
+        if not any(rows):
+            return
+        env_steps = pending.step * self.schedule.num_envs
+        head = {
+            "step": pending.step,
+            "env_steps": env_steps,
+            "grad_steps": pending.grad_steps,
+            "wall_s": self.wall_s(),
+            "env_frames": env_steps * self.action_repeat,
+        }
+        for index, (run, row) in enumerate(zip(self.runs, rows, strict=True)):
+            if run.id not in self.progress.dead:
+                self.logger.log(index, head | row)
+        self.logger.show()
+
+    def adapt(self, pending: Pending) -> None:
+        """Set how many iterations fill `chunk_seconds` at the speed just seen."""
+        seconds, self.last_read = time.perf_counter() - self.last_read, time.perf_counter()
+        if pending.evaluation is None:
+            fitting = int(pending.iterations * self.clock.chunk_seconds / max(seconds, 1e-6))
+            self.limit = max(1, min(fitting, self.limit * GROWTH))
+
+    def check_alive(self, pending: Pending, metrics: TrainMetrics, alive: np.ndarray) -> None:
+        """Report runs whose losses stopped being finite; raise NaNError when none is left."""
+        envs = self.schedule.num_envs
+        for index, run in enumerate(self.runs):
+            if alive[index] or run.id in self.progress.dead:
+                continue
+            span = [pending.before * envs, pending.step * envs]
+            self.progress.dead[run.id] = span
+            bad = [name for name, sums in metrics.learner.items() if not np.isfinite(sums[index])]
+            last = self.checkpoints.latest() if self.checkpoints else None
+            text = (
+                f"run {run.id}: {', '.join(f'train/{name}' for name in bad)} not finite between env_steps "
+                f"{span[0]} and {span[1]}; last good checkpoint: {last or 'none yet'}"
+            )
+            if len(self.progress.dead) == len(self.runs):
+                raise NaNError(text)
+            print(f"warning: {text}; it is frozen, the others go on", file=sys.stderr)
+
+    def add_training(self, rows: list[dict], pending: Pending, metrics: TrainMetrics) -> None:
+        """Add the means since the last log event, and the speed since then."""
+        step0, grad0 = self.progress.window
+        updates = pending.grad_steps - grad0
+        now, (then, then_step, then_grad) = time.perf_counter(), self.timing
+        seconds, envs = max(now - then, 1e-9), self.schedule.num_envs
+        memory = used_bytes()
+        achieved = self.schedule.achieved_utd(pending.step, pending.grad_steps)
+        for index, row in enumerate(rows):
+            if updates:
+                row.update({f"train/{name}": x[index] / updates for name, x in metrics.learner.items()})
+            episodes = metrics.episodes[index].sum()
+            if episodes:
+                row["train/return"] = metrics.return_[index].sum() / episodes
+                row["train/length"] = metrics.length[index].sum() / episodes
+            row |= {"train/episodes": episodes, "data/nan": metrics.nan[index].sum()}
+            if achieved is not None:
+                row["data/utd"] = achieved
+            row["time/env_steps_per_s"] = (pending.step - then_step) * envs / seconds
+            row["time/updates_per_s"] = (pending.grad_steps - then_grad) / seconds
+            if memory is not None:
+                row["time/device_mem_gb"] = memory / 2**30
+        self.progress.window = (pending.step, pending.grad_steps)
+        self.timing = (now, pending.step, pending.grad_steps)
+
+    def add_evaluation(
+        self, rows: list[dict], pending: Pending, returns: np.ndarray, lengths: np.ndarray
+    ) -> None:
+        """Add what one deterministic evaluation found, per run."""
+        for index, row in enumerate(rows):
+            values = np.sort(returns[index].astype(np.float64))
+            quarter = len(values) // 4
+            row["eval/return"] = values.mean()
+            row["eval/return_iqm"] = values[quarter : len(values) - quarter].mean()
+            row["eval/return_min"] = values[0]
+            row["eval/length"] = float(lengths[index].mean())
+        self.progress.evals.append(
+            {
+                "env_steps": pending.step * self.schedule.num_envs,
+                "grad_steps": pending.grad_steps,
+                "wall_s": self.wall_s(),
+                "return_": [float(row["eval/return"]) for row in rows],
+            }
+        )
+
+
+@contextmanager
+def stop_signals():
+    """Turn SIGTERM and the first SIGINT into an entry of the yielded list; the second SIGINT interrupts."""
+    stop: list[str] = []
+
+    def on_term(signum, frame):
+        del signum, frame
+        stop.append("preempted")
+
+    def on_interrupt(signum, frame):
+        del signum, frame
+        if "interrupted" in stop:
+            raise KeyboardInterrupt
+        stop.append("interrupted")
+        print("\nstopping after this chunk; once more stops at once, unsaved", file=sys.stderr)
+
+    try:
+        old = [signal.signal(signal.SIGTERM, on_term), signal.signal(signal.SIGINT, on_interrupt)]
+    except ValueError:  # not the main thread: signals belong to whoever is
+        yield stop
+        return
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGTERM, old[0])
+        signal.signal(signal.SIGINT, old[1])

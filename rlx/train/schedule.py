@@ -1,0 +1,80 @@
+"""When things happen, in whole iterations: the exact updates-to-data ratio, events, chunk lengths.
+
+Everything here is a function of counters, never of the clock, so that a resumed run takes the same steps.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+
+from rlx.infra.errors import ConfigError
+
+TOLERANCE = Fraction(1, 100)  # of the ratio asked for
+MAX_STEPS = 64  # vector steps per iteration, where the ratio allows
+
+
+def utd_schedule(utd: Fraction, num_envs: int) -> tuple[int, int]:
+    """Return (H, G): vector steps and gradient steps per iteration, G / (H * num_envs) = utd within 1 %.
+
+    H is the smallest that works, up to 64 (larger only where utd * num_envs < 1/64). Raises ConfigError with
+    the nearest feasible ratios when there is none.
+    """
+    longest = max(MAX_STEPS, math.ceil(1 / (utd * num_envs)))
+    feasible = [(H, max(1, round(utd * H * num_envs))) for H in range(1, longest + 1)]
+    for H, G in feasible:
+        if abs(Fraction(G, H * num_envs) - utd) <= TOLERANCE * utd:
+            return H, G
+    near = sorted({Fraction(G, H * num_envs) for H, G in feasible}, key=lambda ratio: abs(ratio - utd))[:2]
+    raise ConfigError(
+        f"train.utd = {float(utd):g} cannot be met within 1 % at env.num_envs = {num_envs}; "
+        f"nearest feasible: {' or '.join(f'--utd={ratio}' for ratio in near)}"
+    )
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The step plan of a run. Periods in transitions (`env_steps`); H, prefill in vector steps."""
+
+    num_envs: int
+    total: int  # env_steps after which the run ends
+    prefill: int  # vector steps with random actions and no updates
+    H: int  # vector steps per iteration
+    G: int  # gradient steps per iteration
+    log_every: int
+    eval_every: int
+
+    def next_event(self, step: int) -> int:
+        """Return the first vector step after `step` (one the run reaches) at which a chunk must end."""
+        if step < self.prefill:
+            return min(self._first(period, step) for period in (self.log_every, self.eval_every, None))
+        return min(self._first(period, step) for period in (self.log_every, self.eval_every, self.total))
+
+    def _first(self, period: int | None, step: int) -> int:
+        """First reachable vector step at or past the next multiple of `period` transitions."""
+        if period is None:
+            return self.prefill
+        target = (step * self.num_envs // period + 1) * period
+        if step < self.prefill:
+            return min(-(-target // self.num_envs), self.prefill)
+        steps = -(-target // self.num_envs) - step
+        return step + -(-steps // self.H) * self.H
+
+    def crossed(self, period: int, before: int, after: int) -> bool:
+        """Say whether a multiple of `period` transitions lies in (before, after], both vector steps."""
+        return after * self.num_envs // period > before * self.num_envs // period
+
+    def iterations(self, step: int, limit: int) -> int:
+        """Return how many iterations the next chunk has: up to the next event, at most `limit`."""
+        length = self.next_event(step) - step
+        return max(1, min(limit, length if step < self.prefill else length // self.H))
+
+    def done(self, step: int) -> bool:
+        """Say whether a run at vector step `step` has collected its transitions."""
+        return step * self.num_envs >= self.total
+
+    def achieved_utd(self, step: int, grad_steps: int) -> float | None:
+        """Gradient steps per transition after the prefill, None before the first."""
+        collected = (step - self.prefill) * self.num_envs
+        return grad_steps / collected if collected > 0 else None

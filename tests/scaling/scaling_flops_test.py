@@ -1,0 +1,96 @@
+"""FLOPs and parameter counts against the published tables (specification 6.2, 6.3) and
+layer-by-layer counts."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from rlx.scaling import flops
+
+
+def _by_hand(obs, act, hidden):
+    """Dot FLOPs per sample of one SAC update, layer by layer: forward, weight and input gradients
+    of each pass."""
+
+    def layers(sizes):
+        return [2 * i * o for i, o in itertools.pairwise(sizes)]
+
+    critic, actor = layers([obs + act, *hidden, 1]), layers([obs, *hidden, 2 * act])
+    forward_c, forward_a = 2 * sum(critic), sum(actor)  # two critics
+    train_c = forward_c + 2 * sum(critic) + 2 * sum(critic[1:])
+    actor_step = forward_a + sum(actor) + sum(actor[1:]) + forward_c + 2 * sum(critic)
+    return forward_a + forward_c + train_c + actor_step
+
+
+@pytest.mark.parametrize(
+    "obs, act, hidden",
+    [(17, 6, (256, 256)), (27, 8, (256, 256)), (67, 21, (512,) * 4), (3, 1, (64, 64))],
+)
+def test_sac_equals_a_count_layer_by_layer(obs, act, hidden):
+    got = flops.sac(obs, act, hidden, hidden, batch_size=256)
+    assert got.per_update == 256 * _by_hand(obs, act, hidden)
+    assert got.per_update == sum(got.breakdown.values())
+    assert isinstance(got.per_update, int)
+
+
+def test_the_paper_count_is_too_low_by_the_measured_factor():
+    for obs, act, hidden in (
+        (17, 6, (256, 256)),
+        (27, 8, (256, 256)),
+        (376, 17, (256, 256)),
+        (67, 21, (512,) * 4),
+    ):
+        got = flops.sac(obs, act, hidden, hidden, batch_size=256)
+        assert got.flops_paper == 10 * got.critic_params * 256
+        assert 1.43 - 0.005 <= got.per_update / got.flops_paper <= 1.59 + 0.005
+
+
+@pytest.mark.parametrize("obs, act, count", [(27, 8, 150530), (17, 6, 144386), (376, 17, 333826)])
+def test_critic_parameters_of_gym_tasks(obs, act, count):
+    assert flops.sac(obs, act, (256, 256), (256, 256), 256).critic_params == count
+
+
+def test_layer_norm_adds_parameters_but_no_dot_flops():
+    plain = flops.sac(17, 6, (256, 256), (256, 256), 256)
+    normed = flops.sac(17, 6, (256, 256), (256, 256), 256, layer_norm=True)
+    assert normed.per_update == plain.per_update
+    assert normed.critic_params == plain.critic_params + 2 * 2 * 2 * 256
+    assert normed.elementwise["adam"] == 16 * (normed.critic_params + normed.actor_params)
+
+
+def test_an_ensemble_counts_all_members():
+    two = flops.sac(17, 6, (256, 256), (256, 256), 256)
+    ten = flops.sac(17, 6, (256, 256), (256, 256), 256, ensemble=10)
+    assert ten.critic_params == 5 * two.critic_params
+    assert ten.breakdown["critic_update"] == 5 * two.breakdown["critic_update"]
+    assert ten.breakdown["target_actor"] == two.breakdown["target_actor"]
+
+
+def test_bro_critic_sizes_of_the_file_names():
+    sizes = [flops.bronet(70, w, 2, 100).times(2).params for w in (128, 256, 512, 1024, 2048, 4096)]
+    assert sizes == [178632, 619208, 2286792, 8767688, 34312392, 135733448]
+    assert flops.bro(223, 38, 1).critic_params == 2482376
+
+
+def test_bro_on_dog():
+    assert flops.bro(223, 38, batch_size=1).per_update == 42008576
+    assert flops.bro(223, 38, batch_size=128).per_update == 128 * 42008576
+    m_c, f_c, m_a, f_a = 2466816, 267264, 207616, 57088
+    minimal = flops.bro(223, 38, batch_size=1, optimistic=False)
+    assert minimal.per_update == 12 * m_c - 2 * f_c + 8 * m_a - 2 * f_a
+    assert flops.bro(223, 38, 1).per_env_step == 2 * m_a + 2 * 207616
+    assert minimal.elementwise["quantile_loss"] == 10 * 2 * 100**2
+
+
+def test_pql_is_a_critic_update_and_half_a_policy_update():
+    hidden = (512, 256, 128)
+    got = flops.pql(60, 8, hidden, hidden, batch_size=8192)
+    m_c = 2 * (68 * 512 + 512 * 256 + 256 * 128 + 128)
+    f_c = 2 * 68 * 512
+    m_a, f_a = 60 * 512 + 512 * 256 + 256 * 128 + 128 * 8, 60 * 512
+    assert got.per_update == 8192 * (2 * m_a + 8 * m_c - 2 * f_c) + 4096 * (
+        6 * m_a - 2 * f_a + 4 * m_c
+    )
+    assert got.per_env_step == 2 * m_a

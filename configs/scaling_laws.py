@@ -28,6 +28,8 @@ def get_config(arg: str = "") -> ConfigDict:
             seed=0,
             num_seeds=4,  # seeds 0, 1, ... of every UTD, as one program
             workdir=placeholder(str),  # default results/scaling_laws/ENV
+            resume_from=placeholder(str),  # workdir of a run to go on from, all of its state
+            init_from=placeholder(str),  # workdir of a run whose parameters to begin with
             env=dict(
                 name=env_name,
                 impl="auto",  # physics of MJX tasks: jax, warp (CUDA) or auto
@@ -57,7 +59,15 @@ def get_config(arg: str = "") -> ConfigDict:
                 env_steps=(),  # transitions of each; () = train.env_steps for all
             ),
             fit=dict(
-                thresholds=(100.0, 200.0, 300.0, 400.0, 500.0, 600.0, 650.0),  # normalised returns J
+                thresholds=(
+                    100.0,
+                    200.0,
+                    300.0,
+                    400.0,
+                    500.0,
+                    600.0,
+                    650.0,
+                ),  # normalised returns J
                 return_range=(0.0, 1000.0),  # raw returns that count as 0 and 1000
                 bootstrap=1000,
                 interpolate=True,  # crossings between two evaluations
@@ -71,6 +81,8 @@ def get_config(arg: str = "") -> ConfigDict:
                 keep_every=placeholder(int),  # vector steps whose checkpoints stay for good
                 every_seconds=600.0,
                 every_steps=placeholder(int),  # transitions
+                buffer=True,  # save the replay ring too: without it a resume is not exact
+                buffer_limit_gb=20.0,  # larger rings are left out
             ),
             log=dict(wandb="offline"),  # off, offline or online
             mesh=dict(

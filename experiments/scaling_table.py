@@ -15,9 +15,12 @@ from ml_collections import ConfigDict
 from rlx import agents
 from rlx.data.buffer import buffer_bytes
 from rlx.infra import files
+from rlx.infra.errors import ConfigError
 from rlx.infra.logging import Run
-from rlx.scaling import flops, report
+from rlx.scaling import flops
+from rlx.scaling import report as laws
 from rlx.scaling.curves import crossings
+from rlx.train.campaign import Entry
 from rlx.types import Env
 
 COLUMNS = (
@@ -48,7 +51,9 @@ def living(runs: list[Run], facts: dict[str, Any]) -> list[int]:
     return [index for index, run in enumerate(runs) if run.id not in facts["dead"]]
 
 
-def rows(config: ConfigDict, env: Env, runs: list[Run], facts: dict[str, Any]) -> list[dict[str, Any]]:
+def rows(
+    config: ConfigDict, env: Env, runs: list[Run], facts: dict[str, Any]
+) -> list[dict[str, Any]]:
     """Return one row per run and evaluation; `utd` is the achieved one."""
     spent = cost(config, env)
     table = []
@@ -90,7 +95,11 @@ def result(config: ConfigDict, env: Env, runs: list[Run], facts: dict[str, Any])
     returns = np.array([[point["return_"][i] for i in kept] for point in facts["evals"]])
     levels = np.array(config.fit.thresholds)
     found = crossings(
-        steps, normalized(config, returns), levels, config.fit.bootstrap, interpolate=config.fit.interpolate
+        steps,
+        normalized(config, returns),
+        levels,
+        config.fit.bootstrap,
+        interpolate=config.fit.interpolate,
     )
     thresholds = {}
     for level, point, interval in zip(levels, found.point, found.interval(), strict=True):
@@ -117,8 +126,14 @@ def result(config: ConfigDict, env: Env, runs: list[Run], facts: dict[str, Any])
 def summary(result: dict[str, Any]) -> str:
     """Return the two lines a user wants to see after a run."""
     returns = np.asarray(result["eval_return"])
-    reached = [level for level, found in result["thresholds"].items() if np.isfinite(found["env_steps"])]
-    best = f"J {reached[-1]} at {result['thresholds'][reached[-1]]['env_steps']:,.0f}" if reached else "none"
+    reached = [
+        level for level, found in result["thresholds"].items() if np.isfinite(found["env_steps"])
+    ]
+    best = (
+        f"J {reached[-1]} at {result['thresholds'][reached[-1]]['env_steps']:,.0f}"
+        if reached
+        else "none"
+    )
     return (
         f"utd {result['utd']:g} (achieved {result['utd_achieved']:.4f})  batch {result['batch_size']}  "
         f"lr {result['learning_rate']:g}  {result['env_steps']:,} env steps  {result['grad_steps']:,} updates\n"
@@ -128,9 +143,18 @@ def summary(result: dict[str, Any]) -> str:
     )
 
 
-def plan(entry: Any, env: Env) -> dict[str, Any]:
+def report(entry: Entry, env: Env, facts: dict[str, Any]) -> dict[str, Any]:
+    """Write `runs.csv` of a finished entry, print its summary and return what `result.json` holds."""
+    write(entry.workdir / "runs.csv", rows(entry.config, env, entry.runs, facts))
+    found = result(entry.config, env, entry.runs, facts)
+    print(summary(found))
+    print(f"written: {entry.workdir / 'result.json'}")
+    return found
+
+
+def describe(entry: Entry, env: Env) -> dict[str, Any]:
     """Return what an entry would run and hold, without compiling anything."""
-    config, steps = entry.config, entry.plan
+    config, plan = entry.config, entry.plan
     learner = agents.make(config.learner, env.spec)
     shapes = jax.eval_shape(learner.init, jax.random.key(0), learner.hp)
     obs, action, *_ = net(config, env)
@@ -142,18 +166,19 @@ def plan(entry: Any, env: Env) -> dict[str, Any]:
         "flops_per_update": cost(config, env).per_update,
         "batch_size": config.learner.batch_size,
         "lr": config.learner.lr,
-        "schedule": {
-            "utd": config.train.utd,
-            "vector_steps_per_iteration": steps.H,
-            "updates_per_iteration": steps.G,
-            "prefill_env_steps": steps.prefill * steps.num_envs,
-            "env_steps": steps.total,
-        },
+        "utd": config.train.utd,
+        "vector_steps_per_iteration": plan.H,
+        "updates_per_iteration": plan.G,
+        "prefill_env_steps": plan.prefill * plan.num_envs,
+        "env_steps": plan.total,
     }
 
 
-def fit(config: ConfigDict, tables: list[Path], root: Path) -> None:
-    """Join the tables into `root/runs.csv`, fit it, write `root/fit/`; print the report and the figure."""
+def fit(config: ConfigDict, root: Path) -> int:
+    """Join every `utd_*/runs.csv` into `root/runs.csv`, fit it, write `root/fit/`; print report and paths."""
+    tables = sorted(root.glob("utd_*/runs.csv"))
+    if not tables:
+        raise ConfigError(f"nothing to fit: no finished run under {root}")
     joined: list[dict[str, Any]] = []
     for path in tables:
         with path.open(encoding="utf-8") as file:
@@ -161,9 +186,10 @@ def fit(config: ConfigDict, tables: list[Path], root: Path) -> None:
     write(root / "runs.csv", joined)
     options = {name: config.fit[name] for name in ("bootstrap", "interpolate", "delta", "holdout")}
     thresholds = tuple(config.fit.thresholds)
-    found = report.report(root / "runs.csv", thresholds=thresholds, **options)
-    written = report.write(found, root / "fit", overwrite=True)
+    found = laws.report(root / "runs.csv", thresholds=thresholds, **options)
+    written = laws.write(found, root / "fit", overwrite=True)
     print((root / "fit" / "report.txt").read_text(encoding="utf-8"))
     print(f"table: {root / 'runs.csv'}")
     for path in written:
         print(f"written: {path}")
+    return 0

@@ -132,9 +132,13 @@ class VecEnv(NamedTuple):
     num_envs: int
     episode_steps: int  # agent steps until truncation
     action_repeat: int
-    initial: Callable[[jax.Array, int], tuple[EnvState, EnvState]]  # key, E -> pool [P, ...], others [E, ...]
+    initial: Callable[
+        [jax.Array, int], tuple[EnvState, EnvState]
+    ]  # key, E -> pool [P, ...], others [E, ...]
     reset: Callable[[EnvState, Keys], VecState]  # initial states, keys -> state
-    step: Callable[[VecState, jax.Array, Keys], tuple[VecState, TimeStep]]  # state, action [N, A], keys
+    step: Callable[
+        [VecState, jax.Array, Keys], tuple[VecState, TimeStep]
+    ]  # state, action [N, A], keys
 
 
 class Buffer(NamedTuple):

@@ -1,6 +1,10 @@
 """Settings per environment of configs/scaling_laws.py, as flat overrides."""
 
-SMALL = {"learner.critic_hidden": (64, 64), "learner.actor_hidden": (64, 64), "learner.batch_size": 128}
+SMALL = {
+    "learner.critic_hidden": (64, 64),
+    "learner.actor_hidden": (64, 64),
+    "learner.batch_size": 128,
+}
 
 TUNED = {
     # MJX. A prototype reached 700 within 15 000 transitions at UTD 8 with these.

@@ -16,5 +16,7 @@ def make(config: ConfigDict, spec: EnvSpec, axis_name: str | None = None) -> Lea
     """Build the learner `config.name` for environments of `spec`; unknown names raise ValueError."""
     if config.name not in NAMES:
         near = difflib.get_close_matches(config.name, NAMES, 3, 0.0)
-        raise ValueError(f"unknown agent {config.name!r}; nearest: {', '.join(near)}; all: {', '.join(NAMES)}")
+        raise ValueError(
+            f"unknown agent {config.name!r}; nearest: {', '.join(near)}; all: {', '.join(NAMES)}"
+        )
     return importlib.import_module(f"rlx.agents.{config.name}").make(config, spec, axis_name)

@@ -108,7 +108,9 @@ def make(config: ConfigDict, spec: EnvSpec, axis_name: str | None = None) -> Lea
         loss = jnp.sum(jnp.mean((q - target) ** 2, axis=1))
         return pmean_if((loss, {"critic_loss": loss, "q": q.mean()}), axis_name)
 
-    def actor_loss(actor_params: Any, critic_params: Any, state: State, obs: jax.Array, noise: jax.Array):
+    def actor_loss(
+        actor_params: Any, critic_params: Any, state: State, obs: jax.Array, noise: jax.Array
+    ):
         """Soft policy improvement; equation 'actor' above."""
         action, log_prob = policy(actor_params, obs, noise)
         q = critic_net.apply(critic_params, obs, action).min(0)
@@ -138,7 +140,9 @@ def make(config: ConfigDict, spec: EnvSpec, axis_name: str | None = None) -> Lea
             return {**metrics, f"{name}_grad_norm": optax.global_norm(grads)}
 
         metrics = descend("critic", critic_loss, state, batch, noise[:, 0])
-        target_params = optax.incremental_update(params["critic"], state.target_params, state.hp["tau"])
+        target_params = optax.incremental_update(
+            params["critic"], state.target_params, state.hp["tau"]
+        )
         metrics |= descend("actor", actor_loss, params["critic"], state, batch.obs, noise[:, 1])
         metrics |= descend("log_alpha", alpha_loss, metrics["entropy"], state.hp["target_entropy"])
         new = state.replace(

@@ -29,13 +29,17 @@ def make_buffer(capacity: int, num_envs: int, n_step: int = 1) -> Buffer:
 
     def init(example: Transition, num_envs: int, leading: tuple[int, ...] = ()) -> Transition:
         """Zeros for one transition's `example` shapes; `leading` = run axes, made outside any `vmap`."""
-        return jax.tree.map(lambda x: jnp.zeros((*leading, slots, num_envs, *x.shape), x.dtype), example)
+        return jax.tree.map(
+            lambda x: jnp.zeros((*leading, slots, num_envs, *x.shape), x.dtype), example
+        )
 
     def add(data: Transition, step: jax.Array, transition: Transition) -> Transition:
         """Write vector step number `step` (counted from 0), `[N, ...]`, over the oldest one."""
         slot = step % slots
         return jax.tree.map(
-            lambda ring, x: jax.lax.dynamic_update_slice_in_dim(ring, x[None], slot, axis=0), data, transition
+            lambda ring, x: jax.lax.dynamic_update_slice_in_dim(ring, x[None], slot, axis=0),
+            data,
+            transition,
         )
 
     def sample(
@@ -49,7 +53,9 @@ def make_buffer(capacity: int, num_envs: int, n_step: int = 1) -> Buffer:
         shards = keys.keys.shape[0]
         columns = data.reward.shape[1] // shards
         filled = jnp.minimum(step, slots)
-        starts = jnp.maximum(filled - n_step + 1, 1)  # windows that lie whole inside the filled part
+        starts = jnp.maximum(
+            filled - n_step + 1, 1
+        )  # windows that lie whole inside the filled part
 
         def draw(key: jax.Array) -> tuple[jax.Array, jax.Array]:
             time_key, env_key = jax.random.split(key)

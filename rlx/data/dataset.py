@@ -16,7 +16,9 @@ def make_dataset(transitions: Transition) -> tuple[Buffer, Transition]:
     """
     lengths = {x.shape[0] for x in jax.tree.leaves(transitions)}
     if len(lengths) != 1 or 0 in lengths:
-        raise ValueError(f"a data set needs leaves with one common length >= 1, got lengths {sorted(lengths)}")
+        raise ValueError(
+            f"a data set needs leaves with one common length >= 1, got lengths {sorted(lengths)}"
+        )
     size = lengths.pop()
 
     def init(example: Transition | None = None, num_envs: int = 0) -> Transition:

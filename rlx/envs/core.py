@@ -31,7 +31,11 @@ def vectorize(
     """
     if reset not in RESETS:
         raise ValueError(f"env.reset is one of {', '.join(RESETS)}, got {reset!r}")
-    counts = {"env.num_envs": num_envs, "env.action_repeat": action_repeat, "env.pool_size": pool_size}
+    counts = {
+        "env.num_envs": num_envs,
+        "env.action_repeat": action_repeat,
+        "env.pool_size": pool_size,
+    }
     for name, value in counts.items():
         if value < 1:
             raise ValueError(f"{name} is a whole number >= 1, got {value}")
@@ -42,7 +46,9 @@ def vectorize(
     def initial(key: jax.Array, extra: int) -> tuple[EnvState, EnvState]:
         keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.arange(pool_size + extra))
         states = jax.vmap(env.reset)(keys)  # one call, so that the simulator's reset compiles once
-        return jax.tree.map(lambda x: x[:pool_size], states), jax.tree.map(lambda x: x[pool_size:], states)
+        return jax.tree.map(lambda x: x[:pool_size], states), jax.tree.map(
+            lambda x: x[pool_size:], states
+        )
 
     def pick(keys: Keys) -> jax.Array:
         columns = num_envs // keys.count
@@ -97,7 +103,9 @@ def repeat_step(env: Env, state: EnvState, action: jax.Array, action_repeat: int
         return where(carry.terminated, carry, new.replace(reward=new.reward + carry.reward))
 
     # A loop even for one frame would hide the step from fusion; for more it compiles the step only once.
-    return frame(0, state) if action_repeat == 1 else jax.lax.fori_loop(0, action_repeat, frame, state)
+    return (
+        frame(0, state) if action_repeat == 1 else jax.lax.fori_loop(0, action_repeat, frame, state)
+    )
 
 
 def guard(state: EnvState) -> tuple[EnvState, jax.Array]:
@@ -120,6 +128,8 @@ def where(condition: jax.Array, yes: PyTree, no: PyTree) -> PyTree:
     """Select between equal pytrees by `condition` [...], whose axes lead every leaf."""
 
     def select(a: jax.Array, b: jax.Array) -> jax.Array:
-        return jnp.where(condition.reshape(condition.shape + (1,) * (a.ndim - condition.ndim)), a, b)
+        return jnp.where(
+            condition.reshape(condition.shape + (1,) * (a.ndim - condition.ndim)), a, b
+        )
 
     return jax.tree.map(select, yes, no)

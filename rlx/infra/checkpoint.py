@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from rlx.infra.errors import ConfigError
 from rlx.types import PyTree
@@ -27,7 +28,9 @@ class Checkpoints:
 
         self._ocp = ocp
         self.folder = Path(workdir).absolute() / FOLDER
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, keep_period=keep_every, create=True)
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep, keep_period=keep_every, create=True
+        )
         self._manager = ocp.CheckpointManager(self.folder, options=options)
 
     def save(self, step: int, state: PyTree, host: dict[str, Any], params: PyTree) -> None:
@@ -39,7 +42,7 @@ class Checkpoints:
             return
         save, as_json = self._ocp.args.StandardSave, self._ocp.args.JsonSave
         items = {
-            "state": save(state),
+            "state": save(as_dict(state)),
             "params": save(params),
             "host": as_json({**host, "shapes": shapes_of(state)}),
         }
@@ -60,7 +63,8 @@ class Checkpoints:
                 continue
             self._check_shapes(host.pop("shapes"), template)
             try:
-                return self._item(step, "state", self._ocp.args.StandardRestore(template)), host
+                args = self._ocp.args.StandardRestore(as_dict(template))
+                return from_dict(self._item(step, "state", args), template), host
             except (ValueError, OSError, KeyError) as error:
                 self._warn(step, error)
         return None
@@ -100,13 +104,32 @@ class Checkpoints:
             )
 
 
+def paths(tree: PyTree) -> list[tuple[str, Any]]:
+    """Return [(key path such as "learner.params.actor.bias", leaf)] in the order of the leaves."""
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return [(jax.tree_util.keystr(path, simple=True, separator="."), leaf) for path, leaf in leaves]
+
+
 def shapes_of(tree: PyTree) -> dict[str, str]:
     """Return {key path: shape and dtype} of every leaf."""
-    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="/"): f"{tuple(leaf.shape)} {leaf.dtype}"
-        for path, leaf in leaves
-    }
+    return {path: f"{tuple(leaf.shape)} {leaf.dtype}" for path, leaf in paths(tree)}
+
+
+def as_dict(tree: PyTree) -> dict[str, Any]:
+    """Return {key path: leaf} without leaves of size zero, which MJX has and orbax refuses."""
+    return {path: leaf for path, leaf in paths(tree) if leaf.size}
+
+
+def from_dict(saved: dict[str, Any], template: PyTree) -> PyTree:
+    """Put the leaves of `as_dict` back into the structure of `template`."""
+
+    def leaf(path: str, like: jax.ShapeDtypeStruct) -> jax.Array:
+        if like.size:
+            return saved[path]
+        return jax.device_put(np.zeros(like.shape, like.dtype), like.sharding)
+
+    leaves = [leaf(path, like) for path, like in paths(template)]
+    return jax.tree.unflatten(jax.tree.structure(template), leaves)
 
 
 def read_params(workdir: str | Path) -> PyTree:
@@ -120,3 +143,14 @@ def read_params(workdir: str | Path) -> PyTree:
     return ocp.StandardCheckpointer().restore(folder / str(steps[-1]) / "params")
 
 
+def with_params(workdir: str | Path, learner: PyTree) -> PyTree:
+    """Return the learner state with the parameters of the newest checkpoint of `workdir`."""
+    saved = read_params(workdir)["params"]
+    fresh = jax.tree.map(lambda x: x, learner.params)
+    mismatch = shapes_of(saved).items() ^ shapes_of(fresh).items()
+    if mismatch:
+        lines = "; ".join(f"{path} {shape}" for path, shape in sorted(mismatch)[:8])
+        raise ConfigError(f"init_from = '{workdir}' has other parameters than this config: {lines}")
+    flat = dict(paths(saved))
+    places = [jax.device_put(flat[path], leaf.sharding) for path, leaf in paths(fresh)]
+    return learner.replace(params=jax.tree.unflatten(jax.tree.structure(fresh), places))

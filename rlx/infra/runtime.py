@@ -23,7 +23,9 @@ def start(num_runs: int = 1, cpu_devices: int = 0) -> None:
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         try:
-            jax.config.update("jax_num_cpu_devices", cpu_devices or max(1, min(cores or 1, num_runs)))
+            jax.config.update(
+                "jax_num_cpu_devices", cpu_devices or max(1, min(cores or 1, num_runs))
+            )
         except RuntimeError:  # the backend runs already: it keeps the devices it has
             return
 

@@ -28,8 +28,12 @@ def make_mesh(run: int = 1, data: int = -1, fsdp: int = 1, devices: list | None 
         sizes[sizes.index(-1)] = max(len(devices) // known, 1)
     needed = sizes[0] * sizes[1] * sizes[2]
     if needed > len(devices):
-        raise ConfigError(f"mesh run x data x fsdp = {sizes} needs {needed} devices, there are {len(devices)}")
-    return jax.make_mesh(tuple(sizes), AXES, axis_types=(AxisType.Auto,) * 3, devices=devices[:needed])
+        raise ConfigError(
+            f"mesh run x data x fsdp = {sizes} needs {needed} devices, there are {len(devices)}"
+        )
+    return jax.make_mesh(
+        tuple(sizes), AXES, axis_types=(AxisType.Auto,) * 3, devices=devices[:needed]
+    )
 
 
 def default_shards(num_envs: int, batch_size: int) -> int:
@@ -61,5 +65,7 @@ def largest_divisor(value: int, limit: int) -> int:
 def shardings(mesh: Mesh, specs: PyTree) -> PyTree:
     """Turn a pytree of PartitionSpecs into NamedShardings on `mesh`."""
     return jax.tree.map(
-        lambda spec: NamedSharding(mesh, spec), specs, is_leaf=lambda x: isinstance(x, PartitionSpec)
+        lambda spec: NamedSharding(mesh, spec),
+        specs,
+        is_leaf=lambda x: isinstance(x, PartitionSpec),
     )

@@ -39,7 +39,11 @@ class QEnsemble(nn.Module):
     @nn.compact
     def __call__(self, obs: jax.Array, action: jax.Array) -> jax.Array:
         members = nn.vmap(
-            MLP, variable_axes={"params": 0}, split_rngs={"params": True}, in_axes=None, axis_size=self.size
+            MLP,
+            variable_axes={"params": 0},
+            split_rngs={"params": True},
+            in_axes=None,
+            axis_size=self.size,
         )
         x = jnp.concatenate([obs, action], axis=-1)
         return members(self.hidden, 1, self.layer_norm, name="critic")(x).squeeze(-1)

@@ -22,7 +22,9 @@ def tanh_log_det(u: jax.Array) -> jax.Array:
     return jnp.sum(2.0 * (jnp.log(2.0) - u - jax.nn.softplus(-2.0 * u)), axis=-1)
 
 
-def tanh_gaussian(noise: jax.Array, mean: jax.Array, log_std: jax.Array) -> tuple[jax.Array, jax.Array]:
+def tanh_gaussian(
+    noise: jax.Array, mean: jax.Array, log_std: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     """Turn standard-normal `noise` into an action and its log-density.
 
     Args: all `[..., A]`.

@@ -31,7 +31,9 @@ def update(stats: RunningStats, x: jax.Array, axis_name: str | None = None) -> R
     count = stats.count + rows
     delta = mean - stats.mean
     return RunningStats(
-        count, stats.mean + delta * rows / count, stats.m2 + m2 + delta**2 * stats.count * rows / count
+        count,
+        stats.mean + delta * rows / count,
+        stats.m2 + m2 + delta**2 * stats.count * rows / count,
     )
 
 

@@ -172,6 +172,12 @@ def _recommend(args: argparse.Namespace) -> None:
     )
     print(f"UTD {advice['utd']:.3g}, 95 % interval {ends}")
     print(f"data {advice['data']:.3g} env steps, compute {advice['compute']:.3g} FLOPs")
+    if advice["data_ci"] is not None:
+        print(
+            "data over that interval of the UTD: [{:.3g}, {:.3g}] env steps".format(
+                *advice["data_ci"]
+            )
+        )
     if advice["J"] is not None:
         print(f"reaches about J = {advice['J']:.0f}")
     if advice["extrapolated"]:

@@ -80,7 +80,7 @@ def study(table: Table, options: Options) -> Study:
         notes.append(f"dropped level(s) that no run reaches: {prepare.listed(levels[~reached])}")
     if not reached.any():
         raise ScalingError(_no_level(all_cells, scale))
-    batch_rule, rate_rule, best = fit_rules(all_cells, crossed, reached, options, notes)
+    batch_rule, rate_rule, best = fit_rules(all_cells, crossed, options, notes)
     chosen = {}
     for cell, crossing in zip(all_cells, crossed):
         key = (cell.task, cell.utd)
@@ -122,14 +122,16 @@ def _no_level(cells: list[Cell], scale: Scale) -> str:
 
 
 def fit_rules(
-    cells: list[Cell], crossed: list, reached: np.ndarray, options: Options, notes: list[str]
-):
-    """Batch-size and learning-rate rules: fitted from a grid, or read off a table with one choice
-    per UTD."""
+    cells: list[Cell], crossed: list[curves.Crossings], options: Options, notes: list[str]
+) -> tuple[rules.Rule | None, rules.Rule | None, rules.BestHparams | None]:
+    """Batch-size and learning-rate rules, and the best hyper-parameters behind them.
+
+    From a grid they are fitted at the top level that every (task, UTD) reaches with some setting.
+    With one choice per (task, UTD) they only restate the table.
+    """
     by_key: dict[tuple[str, float], list[int]] = {}
     for i, c in enumerate(cells):
         by_key.setdefault((c.task, c.utd), []).append(i)
-    top = int(np.flatnonzero(reached)[-1])
     if all(len(own) == 1 for own in by_key.values()):
         notes.append(
             "one (batch size, learning rate) per task and UTD: nothing to choose, so the rules "
@@ -142,34 +144,24 @@ def fit_rules(
         raise ScalingError(
             "a sweep over batch sizes and learning rates needs both columns filled in every row"
         )
-
-    def entries(name: str) -> list:
-        values = [
-            getattr(x, name)[:, top] if x.num_seeds > 1 else x.point[None, top] for x in crossed
-        ]
-        size = max(len(v) for v in values)  # a single-seed cell has one value: repeat it
-        return [
-            (
-                c.task,
-                c.utd,
-                c.batch_size,
-                c.learning_rate,
-                np.broadcast_to(v, size) if len(v) == 1 else v,
-            )
-            for c, v in zip(cells, values)
-        ]
-
-    best = rules.best_hparams(entries("samples"), options.hparam_mean)
-    spread = rules.best_hparams(entries("stretched"), options.hparam_mean)
+    seen = np.isfinite([x.point for x in crossed])
+    everywhere = np.all([seen[own].any(axis=0) for own in by_key.values()], axis=0)
+    top = int(np.flatnonzero(everywhere if everywhere.any() else seen.any(axis=0))[-1])
     sampled = all(x.num_seeds > 1 for x in crossed) and options.bootstrap > 1
-    best = replace(best, batch_samples=spread.batch_samples, rate_samples=spread.rate_samples)
-    batch = rules.fit_rule(
-        best.sigma, best.batch_size, best.tasks, best.batch_samples if sampled else None
-    )
-    rate = rules.fit_rule(
-        best.sigma, best.learning_rate, best.tasks, best.rate_samples if sampled else None
-    )
-    return batch, rate, best
+
+    def best(name: str) -> rules.BestHparams:
+        values = [getattr(x, name)[:, top] if sampled else x.point[None, top] for x in crossed]
+        keys = [(c.task, c.utd, c.batch_size, c.learning_rate) for c in cells]
+        entries = [(*key, D) for key, D in zip(keys, values)]
+        return rules.best_hparams(entries, options.hparam_mean)
+
+    found, spread = best("samples"), best("stretched")
+    found = replace(found, batch_samples=spread.batch_samples, rate_samples=spread.rate_samples)
+    batch_samples = found.batch_samples if sampled else None
+    rate_samples = found.rate_samples if sampled else None
+    batch = rules.fit_rule(found.sigma, found.batch_size, found.tasks, batch_samples)
+    rate = rules.fit_rule(found.sigma, found.learning_rate, found.tasks, rate_samples)
+    return batch, rate, found
 
 
 def _rule_or_none(sigma: np.ndarray, y: np.ndarray, tasks: np.ndarray) -> rules.Rule | None:
@@ -198,7 +190,7 @@ def _arrange(chosen: dict, levels: np.ndarray, options: Options) -> dict:
     for (task, s), (_, _, crossing) in chosen.items():
         at = tasks.index(task), int(np.searchsorted(sigma, s))
         D[at], nan_fraction[at] = crossing.point, crossing.nan_fraction
-        if sampled:
+        if samples is not None:
             samples[:, at[0], at[1]] = crossing.stretched
     cells = {key: cell for key, (_, cell, _) in chosen.items()}
     return dict(
@@ -210,13 +202,13 @@ def _arrange(chosen: dict, levels: np.ndarray, options: Options) -> dict:
 
 def pool_tasks(s: Study) -> Study:
     """Pool D over tasks and drop the levels that cannot be pooled (specification 4.5)."""
-    ok = np.isfinite(s.D)
+    ok: np.ndarray = np.isfinite(s.D)
     for i, j in zip(*np.nonzero(~ok.all(axis=2))):
         key = (s.tasks[i], float(s.sigma[j]))
         levels = "all" if not ok[i, j].any() else prepare.listed(s.levels[~ok[i, j]])
         why = "not reached" if key in s.cells else "not run"
         s.missing.append({"task": key[0], "utd": key[1], "levels": levels, "why": why})
-    s.complete = ok.all(axis=1) if s.options.require_complete else ok.any(axis=1)
+    s.complete = np.asarray(ok.all(axis=1) if s.options.require_complete else ok.any(axis=1))
     keep = s.complete.any(axis=0)
     if s.options.require_complete and not keep.any():
         raise ScalingError(
@@ -237,7 +229,7 @@ def pool_tasks(s: Study) -> Study:
         )
     complete = s.complete if s.options.require_complete else None
     # Tasks absent at every kept level would only shift the scale M.
-    present = s.complete.any(axis=1)
+    present = np.asarray(s.complete.any(axis=1))
     D = np.where(present[:, None, None], s.D, np.nan)
     s.pooled, _ = data_law.pool(D, complete)
     if s.D_samples is not None:

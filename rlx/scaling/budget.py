@@ -12,6 +12,7 @@ sign differs between benchmarks: nothing here assumes one.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -58,22 +59,21 @@ def optimal_utd(
     """
     if method not in METHODS:
         raise ScalingError(f"method='{method}'; accepted: {', '.join(METHODS)}")
-    one = np.array(
-        [[law.Dmin], [law.k], [law.alpha], [prices.per_transition(1.0)], [1.0 + prices.batch_slope]]
-    )
-    point = _optima(*one, prices.delta, bounds, method)
+    dmin, k, alpha = (np.array([v]) for v in (law.Dmin, law.k, law.alpha))
+    kappa, m = np.array([prices.per_transition(1.0)]), np.array([1.0 + prices.batch_slope])
+    point = _optima(dmin, k, alpha, kappa, m, prices.delta, bounds, method)
     side = "low" if point["side"][0] < 0 else "high" if point["side"][0] > 0 else ""
     if prices.delta == 0 and side == "low":
         raise ScalingError(
-            f"delta=0 and J={J:g}: with free data the cheapest UTD is below the smallest "
-            "measured one "
-            f"({bounds[0]:g}), so no optimum exists; give the price of a transition, --delta=FLOPS"
+            f"delta=0 and J={J:g}: with free data the cheapest UTD is below the smallest measured "
+            f"one ({bounds[0]:g}), so no optimum exists; give the price of a transition, "
+            "--delta=FLOPS"
         )
     samples = None
     if law.samples is not None:
-        kappas, ms = prices.samples(len(law.samples["Dmin"]))
-        coefficients = (law.samples[name] for name in ("Dmin", "k", "alpha"))
-        samples = _optima(*coefficients, kappas, ms, prices.delta, bounds, method)
+        dmin, k, alpha = (law.samples[name] for name in ("Dmin", "k", "alpha"))
+        kappa, m = prices.samples(len(dmin))
+        samples = _optima(dmin, k, alpha, kappa, m, prices.delta, bounds, method)
         samples["inside"] = samples.pop("side") == 0
     values = {name: float(point[name][0]) for name in ("utd", "data", "compute", "budget")}
     return Optimum(J, **values, at_bound=side, samples=samples)
@@ -87,11 +87,11 @@ def _optima(
     alpha = np.where(k > 0, alpha, 1.0)
     failed = ~np.isfinite(dmin + k + kappa + m)
 
-    def parts(log_s: np.ndarray, at=np.s_[:]) -> tuple[np.ndarray, np.ndarray]:
+    def parts(log_s: np.ndarray, at: Any = np.s_[:]) -> tuple[np.ndarray, np.ndarray]:
         data = dmin[at] + k[at] * np.exp(-alpha[at] * log_s)
         return data, kappa[at] * np.exp(m[at] * log_s) * data
 
-    def budget(log_s: np.ndarray, at=np.s_[:]) -> np.ndarray:
+    def budget(log_s: np.ndarray, at: Any = np.s_[:]) -> np.ndarray:
         data, compute = parts(log_s, at)
         return compute + delta * data
 
@@ -133,7 +133,7 @@ class Line:
 
     def predict_samples(self, x: np.ndarray) -> np.ndarray | None:
         """[K, n] bootstrap values of y at x [n], or None."""
-        if self.exponent_samples is None:
+        if self.exponent_samples is None or self.log_coefficient_samples is None:
             return None
         slope = self.exponent_samples[:, None]
         return 10.0 ** (
@@ -142,7 +142,7 @@ class Line:
 
     def ci(self, name: str, level: float = 0.95) -> np.ndarray:
         """[2] interval of 'coefficient' or 'exponent'; NaN when unavailable."""
-        if self.exponent_samples is None:
+        if self.exponent_samples is None or self.log_coefficient_samples is None:
             return np.full(2, np.nan)
         if name == "exponent":
             return stats.interval(self.exponent_samples, level)
@@ -195,10 +195,9 @@ def budget_law(optima: list[Optimum], holdout: int = 2) -> BudgetLaw:
     C, D = (np.array([getattr(o, name) for o in inner]) for name in ("compute", "data"))
     utd_samples = data_samples = (None, None)
     outside = 0.0
-    if all(o.samples is not None for o in inner):
-        stack = {
-            name: np.stack([o.samples[name] for o in inner], axis=1) for name in inner[0].samples
-        }
+    drawn = [o.samples for o in inner if o.samples is not None]
+    if len(drawn) == len(inner):
+        stack = {name: np.stack([d[name] for d in drawn], axis=1) for name in drawn[0]}
         outside = float(1.0 - stack["inside"].mean())
         if outside <= stats.MAX_FAILED:
             utd_samples = _lines(stack["budget"], stack["utd"], stack["inside"])
@@ -239,11 +238,10 @@ def _held(law: Line, optimum: Optimum) -> dict:
         "error": predicted / optimum.utd - 1.0,
         "error_samples": None,
     }
-    if law.exponent_samples is not None and optimum.samples is not None:
-        log_s = law.log_coefficient_samples + law.exponent_samples * np.log10(
-            optimum.samples["budget"]
-        )
-        out["error_samples"] = 10.0**log_s / optimum.samples["utd"] - 1.0
+    intercept, slope, drawn = law.log_coefficient_samples, law.exponent_samples, optimum.samples
+    if intercept is not None and slope is not None and drawn is not None:
+        log_s = intercept + slope * np.log10(drawn["budget"])
+        out["error_samples"] = 10.0**log_s / drawn["utd"] - 1.0
     return out
 
 

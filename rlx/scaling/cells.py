@@ -150,9 +150,9 @@ def make_scale(cells: list[Cell], max_return: float | dict[str, float] | str | N
     """
     tasks = sorted({c.task for c in cells})
     if max_return != "auto":
-        given = (
-            max_return if isinstance(max_return, dict) else {t: max_return or 1000.0 for t in tasks}
-        )
+        given = max_return if isinstance(max_return, dict) else {}
+        if not isinstance(max_return, dict):
+            given = dict.fromkeys(tasks, 1000.0 if max_return is None else float(max_return))
         lacking = [t for t in tasks if t not in given]
         if lacking:
             raise ScalingError(

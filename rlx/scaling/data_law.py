@@ -55,8 +55,8 @@ class PowerLaw:
         """[K, n] bootstrap predictions at sigma [n], or None."""
         if self.samples is None:
             return None
-        coefficients = (self.samples[name][:, None] for name in ("Dmin", "k", "alpha"))
-        return _predict(*coefficients, np.asarray(sigma, float)[None])
+        dmin, k, alpha = (self.samples[name][:, None] for name in ("Dmin", "k", "alpha"))
+        return _predict(dmin, k, alpha, np.asarray(sigma, float)[None])
 
     def predict_ci(self, sigma: np.ndarray, level: float = 0.95) -> np.ndarray:
         """[n, 2] interval of the prediction at sigma [n]; NaN when unavailable."""
@@ -189,6 +189,6 @@ def pool(
 
 def _nanmedian(x: np.ndarray) -> np.ndarray:
     """Median over the last axis; NaN (and no warning) where all is NaN."""
-    empty = np.isnan(x).all(axis=-1, keepdims=True)
+    empty = np.asarray(np.isnan(x).all(axis=-1, keepdims=True))
     out = np.nanmedian(np.where(empty, 0.0, x), axis=-1)
     return np.where(empty[..., 0], np.nan, out)

@@ -82,10 +82,9 @@ def _some(laws: list, count: int = 5) -> list[int]:
 
 
 def _band(ax, x: np.ndarray, low: list, high: list, color: str) -> None:
-    low, high = _array(low), _array(high)
-    ax.fill_between(
-        x, low, high, where=np.isfinite(low + high), color=color, alpha=0.18, linewidth=0
-    )
+    bottom, top = _array(low), _array(high)
+    shown = np.isfinite(bottom + top).tolist()
+    ax.fill_between(x, bottom, top, where=shown, color=color, alpha=0.18, linewidth=0)
 
 
 def data(result: dict) -> Figure:

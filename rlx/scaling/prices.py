@@ -43,11 +43,11 @@ class Prices:
                 f"model_size={self.model_size:g}; must be a positive number of critic parameters"
             )
 
-    def batch_size(self, sigma: np.ndarray) -> np.ndarray:
+    def batch_size(self, sigma: np.ndarray | float) -> np.ndarray:
         """Pooled B*(sigma), samples."""
         return self.batch_at_1 * np.asarray(sigma, float) ** self.batch_slope
 
-    def per_transition(self, sigma: np.ndarray) -> np.ndarray:
+    def per_transition(self, sigma: np.ndarray | float) -> np.ndarray:
         """FLOPs of the updates that belong to one transition at UTD sigma."""
         sigma = np.asarray(sigma, float)
         return FLOPS_PER_PARAMETER_SAMPLE * self.model_size * self.batch_size(sigma) * sigma

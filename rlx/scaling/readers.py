@@ -30,10 +30,10 @@ class Raw:
     warnings: list[str] = field(default_factory=list)
 
 
-def read(source: str | Path | Iterable[dict] | dict) -> Raw:
+def read(source: str | Path | dict | Iterable[dict]) -> Raw:
     """Read one source (see the module's docstring)."""
     if isinstance(source, dict):
-        return Raw({k: list(np.asarray(v)) for k, v in source.items()}, "the given columns")
+        return Raw({str(k): list(np.asarray(v)) for k, v in source.items()}, "the given columns")
     if not isinstance(source, (str, Path)):
         return _from_rows(list(source), "the given rows")
     path = Path(source)

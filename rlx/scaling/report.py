@@ -123,6 +123,8 @@ def make_prices(s: Study) -> Prices | None:
             "no model size: no compute, no budget law; add the column, --model_size=N or --net="
         )
         return None
+    if s.batch_rule is None:  # `prepare.fill_blanks` leaves no blank batch size
+        raise ScalingError("no batch-size rule; fill the batch_size column")
     samples = s.batch_rule.pooled_samples()
     matched = (
         samples is not None
@@ -166,18 +168,19 @@ def best_summary(s: Study) -> list[dict]:
 def leave_largest_utd_out(s: Study, budget_law: dict | None) -> dict:
     """Refit without the largest UTD and foretell D there (the headline extrapolation error)."""
     keep = s.sigma < s.sigma[-1]
-    left_out, why, errors = float(s.sigma[-1]), "", []
+    left_out, errors = float(s.sigma[-1]), []
     try:
-        data_law.check_utds(s.sigma[keep], s.options.three_utds)
+        zero_dmin = data_law.check_utds(s.sigma[keep], s.options.three_utds)
     except ScalingError as error:
-        return summary.extrapolation(s.levels, None, budget_law, left_out, str(error))
+        return summary.extrapolation(s.levels, [], budget_law, left_out, str(error))
+    why = "3 UTDs are left without it, so this refit holds Dmin at 0" if zero_dmin else ""
     for j, J in enumerate(s.levels):
         if np.isfinite(s.pooled[:, j]).sum() < 4 or not np.isfinite(s.pooled[-1, j]):
             continue
         law = _law(s, keep, j)
         predicted, actual = float(law.predict(left_out)), float(s.pooled[-1, j])
         samples = law.predict_samples(np.array([left_out]))
-        if samples is not None:
+        if samples is not None and s.pooled_samples is not None:
             samples = samples[:, 0] / s.pooled_samples[:, -1, j] - 1.0
         errors.append({
             "J": J, "predicted": predicted, "actual": actual, "error": predicted / actual - 1.0,
@@ -241,7 +244,7 @@ def report_published(benchmark: str, rows: list[dict] | None = None, **options) 
         ],
         "budget_law": budget_law,
         "extrapolation": summary.extrapolation(
-            [J for J, _ in laws], None, budget_law, np.nan, notes[0]
+            [J for J, _ in laws], [], budget_law, np.nan, notes[0]
         ),
         "per_task": {},
         "learning_curves": [],

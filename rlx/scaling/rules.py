@@ -138,7 +138,10 @@ class Rule:
 
 
 def fit_rule(
-    sigma: np.ndarray, y: np.ndarray, task: Sequence[str], samples: np.ndarray | None = None
+    sigma: np.ndarray,
+    y: np.ndarray,
+    task: Sequence[str] | np.ndarray,
+    samples: np.ndarray | None = None,
 ) -> Rule:
     """Shared-slope regression of log10 y on log10 sigma with one intercept per task (4.4.3).
 

@@ -153,8 +153,9 @@ def _log_loss(c, k, basis, y, w, loss: str) -> np.ndarray:
 
 
 def _weighted_pair(basis, y, w, zero_c: bool) -> tuple[np.ndarray, np.ndarray]:
-    sums = (w, w * basis, w * basis**2, w * y, w * basis * y)
-    return _nonnegative_pair(*(s.sum(axis=1) for s in sums), zero_c)
+    products = (w, w * basis, w * basis**2, w * y, w * basis * y)
+    s0, sx, sxx, sy, sxy = (p.sum(axis=1) for p in products)
+    return _nonnegative_pair(s0, sx, sxx, sy, sxy, zero_c)
 
 
 def _nonnegative_pair(s0, sx, sxx, sy, sxy, zero_c: bool) -> tuple[np.ndarray, np.ndarray]:

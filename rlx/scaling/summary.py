@@ -7,6 +7,7 @@ replicates) or beyond the run.  Every D and Dmin is in env steps, every compute 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +23,7 @@ BAND_POINTS = 33  # of the drawn budget law
 LOG_POINTS = 120  # learning curves are thinned to about this many points in fit.json
 
 
-def plain(value):
+def plain(value: Any) -> Any:
     """Strict JSON: numpy to Python, NaN and infinity to None."""
     if isinstance(value, dict):
         return {str(k): plain(v) for k, v in value.items()}
@@ -172,21 +173,24 @@ def budget_part(
 
 
 def extrapolation(
-    levels, errors: list[dict] | None, budget_law: dict | None, left_out: float, why: str
+    levels, errors: list[dict], budget_law: dict | None, left_out: float, note: str
 ) -> dict:
-    """The headline: how wrong a prediction beyond the fitted range would have been."""
-    out = {"left_out_utd": left_out, "utd_errors": errors or [], "unavailable": why or None}
-    found = [abs(e["error"]) for e in errors or [] if np.isfinite(e["error"])]
-    held = [
-        abs(h["error"])
-        for h in (budget_law or {}).get("holdout_errors", [])
-        if h["error"] is not None
-    ]
-    out["median_abs_D_error"] = float(np.median(found)) if found else np.nan
-    out["max_abs_D_error"] = max(found) if found else np.nan
-    out["max_abs_utd_error"] = max(held) if held else np.nan
-    out["levels"] = levels
-    return out
+    """The headline: how wrong a prediction beyond the fitted range would have been.
+
+    `note` says why `errors` (D at the left-out UTD, per level) is empty or fitted differently.
+    """
+    found = [abs(e["error"]) for e in errors if np.isfinite(e["error"])]
+    held = [abs(h["error"]) for h in (budget_law or {}).get("holdout_errors", [])]
+    held = [error for error in held if np.isfinite(error)]
+    return {
+        "levels": levels,
+        "left_out_utd": left_out,
+        "utd_errors": errors,
+        "note": note or None,
+        "median_abs_D_error": float(np.median(found)) if found else np.nan,
+        "max_abs_D_error": max(found) if found else np.nan,
+        "max_abs_utd_error": max(held) if held else np.nan,
+    }
 
 
 def learning_curves(s: Study) -> list[dict]:

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -71,7 +72,8 @@ def read_table(source: Source | list[str | Path], return_source: str = "eval") -
     if return_source not in RETURN_NAMES:
         raise ScalingError(f"return_source='{return_source}'; accepted: {', '.join(RETURN_NAMES)}")
     many = isinstance(source, (list, tuple)) and source and isinstance(source[0], (str, Path))
-    raws = [readers.read(s) for s in (source if many else [source])]
+    sources: Any = source if many else [source]
+    raws = [readers.read(s) for s in sources]
     parts = [_typed(raw, return_source) for raw in raws]
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     if not len(columns["return"]):
@@ -103,14 +105,14 @@ def _typed(raw: readers.Raw, return_source: str) -> dict[str, np.ndarray]:
     num_rows = len(next(iter(raw.columns.values())))
     out = {}
     for name in (*REQUIRED, *OPTIONAL):
-        found = _find(raw, NAMES[name], required=name in REQUIRED)
+        found = (_required if name in REQUIRED else _find)(raw, NAMES[name])
         cells = raw.columns[found] if found else [""] * num_rows
         out[name] = (
             np.array([str(c) for c in cells])
             if name in TEXT
             else _numbers(cells, found or name, raw)
         )
-    found = _find(raw, RETURN_NAMES[return_source] if not wide else ("return",), required=True)
+    found = _required(raw, ("return",) if wide else RETURN_NAMES[return_source])
     out["return"] = _numbers(raw.columns[found], found, raw)
     for name, low in (("utd", 0.0), ("env_step", -1.0)):
         bad = ~(out[name] > low) | ~np.isfinite(out[name])
@@ -124,22 +126,25 @@ def _typed(raw: readers.Raw, return_source: str) -> dict[str, np.ndarray]:
     return out
 
 
-def _find(raw: readers.Raw, names: tuple[str, ...], required: bool) -> str | None:
-    for name in names:
-        if name in raw.columns:
-            return name
-    if required:
+def _find(raw: readers.Raw, names: tuple[str, ...]) -> str | None:
+    return next((name for name in names if name in raw.columns), None)
+
+
+def _required(raw: readers.Raw, names: tuple[str, ...]) -> str:
+    """The column's name in this source, or an error with the accepted names."""
+    found = _find(raw, names)
+    if found is None:
+        wide = ", or return_seed0..K" if names[0] == "return" else ""
         raise ScalingError(
-            f"{raw.origin}: missing column '{names[0]}' (accepted names: {', '.join(names)}"
-            f"{', or return_seed0..K' if names[0] == 'return' else ''}); it has: "
-            f"{', '.join(raw.columns)}"
+            f"{raw.origin}: missing column '{names[0]}' "
+            f"(accepted names: {', '.join(names)}{wide}); it has: {', '.join(raw.columns)}"
         )
-    return None
+    return found
 
 
 def _rows_with_return(raw: readers.Raw, names: tuple[str, ...]) -> readers.Raw:
     """Run logs hold rows without an evaluation (key absent): keep the rows that have one."""
-    found = _find(raw, names, required=True)
+    found = _required(raw, names)
     if not raw.origin.endswith(".jsonl"):
         return raw
     keep = [

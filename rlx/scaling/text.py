@@ -52,8 +52,9 @@ def _extrapolation(result: dict) -> str:
             f"  J {number(x['J'])}: {100 * x['error']:+.1f} %  {_percent(x['error_ci'])}"
             for x in e["utd_errors"]
         ]
-    elif e["unavailable"]:
-        lines.append(f"D at a left-out UTD: not available ({e['unavailable']})")
+    if e["note"]:
+        missing = "" if e["utd_errors"] else "D at a left-out UTD is not available: "
+        lines.append(f"note: {missing}{e['note']}")
     for h in (result["budget_law"] or {}).get("holdout_errors", []):
         edge = f"  (optimum at the {h['at_bound']} edge)" if h["at_bound"] else ""
         lines.append(

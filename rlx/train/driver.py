@@ -6,11 +6,9 @@ counters only; the clock decides nothing but the length of a chunk and when a ch
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -21,8 +19,10 @@ from rlx.infra.checkpoint import Checkpoints
 from rlx.infra.errors import NaNError
 from rlx.infra.logging import Logger, Run
 from rlx.infra.runtime import used_bytes
-from rlx.train.online import TrainMetrics, TrainState
+from rlx.infra.signals import stop_signals
+from rlx.train import measures
 from rlx.train.schedule import Schedule
+from rlx.train.state import TrainMetrics, TrainState
 
 GROWTH = 8  # at most, from one chunk to the next: the first ones only measure the speed
 
@@ -50,8 +50,11 @@ class Progress:
 
     window: tuple[int, int] = (0, 0)  # vector step and gradient step of the last log event
     wall_s: float = 0.0  # of earlier launches, then of all
-    evals: list[dict[str, Any]] = field(default_factory=list)  # {env_steps, grad_steps, wall_s, return_ [R]}
+    evals: list[dict[str, Any]] = field(
+        default_factory=list
+    )  # {env_steps, grad_steps, wall_s, return_ [R]}
     dead: dict[str, list[int]] = field(default_factory=dict)  # run id -> env_steps range of its NaN
+    idle: list[list[int]] = field(default_factory=list)  # vector steps that refilled a lost ring
 
 
 class Pending(NamedTuple):
@@ -79,6 +82,7 @@ class Driver:
     clock: Clock
     progress: Progress
     action_repeat: int = 1
+    save_ring: bool = True
 
     def run(self, state: TrainState) -> tuple[str, TrainState]:
         """Drive `state` to the end of the schedule, or until SIGTERM or SIGINT asks to stop."""
@@ -89,12 +93,10 @@ class Driver:
         self.timing, self.limit = (self.last_read, step, grad_steps), 1
         with stop_signals() as stop:
             while not plan.done(step) and not stop:
-                before, random = step, step < plan.prefill
-                n = plan.iterations(step, self.limit)
-                H, G = (1, 0) if random else (plan.H, plan.G)
-                state, metrics, alive = self.programs.chunk(
-                    state, np.int32(n), np.int32(H), np.int32(G), np.bool_(random)
-                )
+                before, n = step, plan.iterations(step, self.limit)
+                H, G = (1, 0) if plan.quiet_until(step) else (plan.H, plan.G)
+                lengths = (np.int32(n), np.int32(H), np.int32(G), np.bool_(step < plan.prefill))
+                state, metrics, alive = self.programs.chunk(state, *lengths)
                 step, grad_steps = step + n * H, grad_steps + n * G
                 logged = plan.done(step) or plan.crossed(plan.log_every, before, step)
                 if logged:
@@ -124,8 +126,8 @@ class Driver:
             return
         self.progress.wall_s = self.wall_s()
         params = {"params": state.learner.params, "obs_stats": state.learner.obs_stats}
-        host = {key: value for key, value in vars(self.progress).items()}
-        self.checkpoints.save(int(state.step), state, host, params)
+        saved = state if self.save_ring else state.replace(buffer=None)
+        self.checkpoints.save(int(state.step), saved, vars(self.progress), params)
 
     def wall_s(self) -> float:
         """Seconds of this run, earlier launches included."""
@@ -135,17 +137,33 @@ class Driver:
         """Fetch a chunk's numbers, stop at NaN, and write its rows if it ends on an event."""
         if pending is None:
             return
-        metrics, alive, evaluation = jax.device_get((pending.metrics, pending.alive, pending.evaluation))
+        metrics, alive, evaluation = jax.device_get(
+            (pending.metrics, pending.alive, pending.evaluation)
+        )
         self.adapt(pending)
         self.check_alive(pending, metrics, alive)
+        env_steps = pending.step * self.schedule.num_envs
         rows: list[dict[str, Any]] = [{} for _ in self.runs]
         if pending.logged:
-            self.add_training(rows, pending, metrics)
+            speed = self.measure_speed(pending)
+            updates = pending.grad_steps - self.progress.window[1]
+            rows = [
+                measures.training(metrics, index, updates) | speed
+                for index in range(len(self.runs))
+            ]
+            self.progress.window = (pending.step, pending.grad_steps)
         if evaluation is not None:
-            self.add_evaluation(rows, pending, *evaluation)
+            found = [measures.evaluation(*evaluation, index) for index in range(len(self.runs))]
+            rows = [row | own for row, own in zip(rows, found, strict=True)]
+            returns = [own["eval/return"] for own in found]
+            counters = {
+                "env_steps": env_steps,
+                "grad_steps": pending.grad_steps,
+                "wall_s": self.wall_s(),
+            }
+            self.progress.evals.append(counters | {"return_": returns})
         if not any(rows):
             return
-        env_steps = pending.step * self.schedule.num_envs
         head = {
             "step": pending.step,
             "env_steps": env_steps,
@@ -183,75 +201,14 @@ class Driver:
                 raise NaNError(text)
             print(f"warning: {text}; it is frozen, the others go on", file=sys.stderr)
 
-    def add_training(self, rows: list[dict], pending: Pending, metrics: TrainMetrics) -> None:
-        """Add the means since the last log event, and the speed since then."""
-        step0, grad0 = self.progress.window
-        updates = pending.grad_steps - grad0
-        now, (then, then_step, then_grad) = time.perf_counter(), self.timing
-        seconds, envs = max(now - then, 1e-9), self.schedule.num_envs
-        memory = used_bytes()
-        achieved = self.schedule.achieved_utd(pending.step, pending.grad_steps)
-        for index, row in enumerate(rows):
-            if updates:
-                row.update({f"train/{name}": x[index] / updates for name, x in metrics.learner.items()})
-            episodes = metrics.episodes[index].sum()
-            if episodes:
-                row["train/return"] = metrics.return_[index].sum() / episodes
-                row["train/length"] = metrics.length[index].sum() / episodes
-            row |= {"train/episodes": episodes, "data/nan": metrics.nan[index].sum()}
-            if achieved is not None:
-                row["data/utd"] = achieved
-            row["time/env_steps_per_s"] = (pending.step - then_step) * envs / seconds
-            row["time/updates_per_s"] = (pending.grad_steps - then_grad) / seconds
-            if memory is not None:
-                row["time/device_mem_gb"] = memory / 2**30
-        self.progress.window = (pending.step, pending.grad_steps)
+    def measure_speed(self, pending: Pending) -> dict[str, float]:
+        """Return what was achieved: the UTD so far, and the speed since the last log event."""
+        now, (then, step, grad_steps) = time.perf_counter(), self.timing
         self.timing = (now, pending.step, pending.grad_steps)
-
-    def add_evaluation(
-        self, rows: list[dict], pending: Pending, returns: np.ndarray, lengths: np.ndarray
-    ) -> None:
-        """Add what one deterministic evaluation found, per run."""
-        for index, row in enumerate(rows):
-            values = np.sort(returns[index].astype(np.float64))
-            quarter = len(values) // 4
-            row["eval/return"] = values.mean()
-            row["eval/return_iqm"] = values[quarter : len(values) - quarter].mean()
-            row["eval/return_min"] = values[0]
-            row["eval/length"] = float(lengths[index].mean())
-        self.progress.evals.append(
-            {
-                "env_steps": pending.step * self.schedule.num_envs,
-                "grad_steps": pending.grad_steps,
-                "wall_s": self.wall_s(),
-                "return_": [float(row["eval/return"]) for row in rows],
-            }
-        )
-
-
-@contextmanager
-def stop_signals():
-    """Turn SIGTERM and the first SIGINT into an entry of the yielded list; the second SIGINT interrupts."""
-    stop: list[str] = []
-
-    def on_term(signum, frame):
-        del signum, frame
-        stop.append("preempted")
-
-    def on_interrupt(signum, frame):
-        del signum, frame
-        if "interrupted" in stop:
-            raise KeyboardInterrupt
-        stop.append("interrupted")
-        print("\nstopping after this chunk; once more stops at once, unsaved", file=sys.stderr)
-
-    try:
-        old = [signal.signal(signal.SIGTERM, on_term), signal.signal(signal.SIGINT, on_interrupt)]
-    except ValueError:  # not the main thread: signals belong to whoever is
-        yield stop
-        return
-    try:
-        yield stop
-    finally:
-        signal.signal(signal.SIGTERM, old[0])
-        signal.signal(signal.SIGINT, old[1])
+        seconds = max(now - then, 1e-9)
+        utd = self.schedule.achieved_utd(pending.step, pending.grad_steps)
+        found = {} if utd is None else {"data/utd": utd}
+        found["time/env_steps_per_s"] = (pending.step - step) * self.schedule.num_envs / seconds
+        found["time/updates_per_s"] = (pending.grad_steps - grad_steps) / seconds
+        memory = used_bytes()
+        return found if memory is None else found | {"time/device_mem_gb": memory / 2**30}

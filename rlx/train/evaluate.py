@@ -25,7 +25,9 @@ def evaluate(
 
     def step(_, carry):
         state, done, return_, length = carry
-        new = jax.vmap(lambda s, a: repeat_step(vec.env, s, a, vec.action_repeat))(state, act(state.obs))
+        new = jax.vmap(lambda s, a: repeat_step(vec.env, s, a, vec.action_repeat))(
+            state, act(state.obs)
+        )
         new, _ = guard(new)
         return_ = return_ + jnp.where(done, 0.0, new.reward)
         length = length + ~done

@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
@@ -26,42 +25,27 @@ from rlx.infra.sharding import shardings
 from rlx.ops import running_stats
 from rlx.ops.shards import rows
 from rlx.train.evaluate import evaluate
-from rlx.types import Buffer, EnvState, Keys, Learner, PyTree, TimeStep, Transition, VecEnv, VecState
+from rlx.train.state import (
+    TrainMetrics,
+    TrainState,
+    count_episodes,
+    example_transition,
+    metric_names,
+    over_runs,
+    strip,
+)
+from rlx.types import Buffer, EnvState, Keys, Learner, PyTree, Transition, VecEnv, VecState
 
 MUST_BE_FINITE = ("loss", "grad_norm")  # endings of the metrics that stop a run when they are not
-
-
-@struct.dataclass
-class TrainMetrics:
-    """Sums since the last log event; per logical shard where environments are concerned."""
-
-    learner: dict[str, jax.Array]  # each [R], over gradient steps
-    return_: jax.Array  # [R, shards], over the episodes that ended
-    length: jax.Array  # [R, shards], agent steps of those
-    episodes: jax.Array  # [R, shards]
-    nan: jax.Array  # [R, shards], environments that diverged
-
-
-@struct.dataclass
-class TrainState:
-    """Everything a run is, on device."""
-
-    learner: PyTree  # [R, ...]; its grad_steps carries no run axis
-    env: VecState  # [R, N, ...]; pool [R, P, ...]
-    buffer: PyTree  # [R, T, N, ...]
-    eval_start: EnvState  # [R, E, ...] initial states of every evaluation
-    metrics: TrainMetrics
-    alive: jax.Array  # [R] bool, False from the iteration on in which a loss stopped being finite
-    seed: jax.Array  # [R] int32
-    step: jax.Array  # int32[], vector steps
-    grad_steps: jax.Array  # int32[]
 
 
 class Online(NamedTuple):
     """Three jitted programs over one mesh; `specs` holds the PartitionSpec of every part of a TrainState."""
 
     init: Callable[..., TrainState]  # seeds i32[R], hp {name: f32[R]}
-    chunk: Callable[..., tuple[TrainState, TrainMetrics, jax.Array]]  # state (donated), n, H, G, random
+    chunk: Callable[
+        ..., tuple[TrainState, TrainMetrics, jax.Array]
+    ]  # state (donated), n, H, G, random
     evaluate: Callable[..., tuple[jax.Array, jax.Array]]  # state -> return [R, E], length [R, E]
     specs: TrainState
     mesh: Mesh
@@ -85,7 +69,11 @@ def build(
       batch_size, eval_episodes: over all devices.   shards: logical shards, a multiple of the `data` axis.
     """
     data = mesh.shape["data"]
-    local_shards, local_envs, local_eval = shards // data, vec.num_envs // data, eval_episodes // data
+    local_shards, local_envs, local_eval = (
+        shards // data,
+        vec.num_envs // data,
+        eval_episodes // data,
+    )
     learner = make_learner("data")
     action_spec = vec.env.spec.action
     traces = {"init": 0, "chunk": 0, "evaluate": 0}
@@ -98,8 +86,14 @@ def build(
     def init_run(seed: jax.Array, hp: dict[str, jax.Array]) -> tuple[PyTree, VecState, EnvState]:
         pool, eval_start = vec.initial(key_for(seed, 0, "reset"), eval_episodes)
         mine = jax.lax.axis_index("data") * local_eval
-        eval_start = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, mine, local_eval), eval_start)
-        return learner.init(key_for(seed, 0, "init"), hp), vec.reset(pool, keys_for(seed, 0, "env")), eval_start
+        eval_start = jax.tree.map(
+            lambda x: jax.lax.dynamic_slice_in_dim(x, mine, local_eval), eval_start
+        )
+        return (
+            learner.init(key_for(seed, 0, "init"), hp),
+            vec.reset(pool, keys_for(seed, 0, "env")),
+            eval_start,
+        )
 
     def init_local(seed: jax.Array, hp: dict[str, jax.Array]) -> TrainState:
         traces["init"] += 1
@@ -114,10 +108,13 @@ def build(
             env=env,
             buffer=buffer.init(example, local_envs, (num_runs,)),
             eval_start=eval_start,
-            metrics=TrainMetrics({name: jnp.zeros(num_runs) for name in names}, zeros, zeros, zeros, zeros),
+            metrics=TrainMetrics(
+                {name: jnp.zeros(num_runs) for name in names}, zeros, zeros, zeros, zeros
+            ),
             alive=jnp.ones(num_runs, bool),
             seed=seed,
             step=zero,
+            ring_start=zero,
             grad_steps=zero,
         )
 
@@ -142,7 +139,7 @@ def build(
         return state.replace(
             learner=state.learner.replace(obs_stats=stats),
             env=env,
-            buffer=buffer.add(state.buffer, state.step, transition),
+            buffer=buffer.add(state.buffer, state.step - state.ring_start, transition),
             metrics=count_episodes(state.metrics, ts, local_shards),
             step=state.step + 1,
         )
@@ -151,15 +148,22 @@ def build(
         """One gradient step on one fresh batch."""
         keys = keys_for(state.seed, state.grad_steps, "sample")
         discount = state.learner.hp["discount"]
-        batch = buffer.sample(state.buffer, state.step, keys, batch_size // data, discount)
-        new, metrics = learner.update(state.learner, batch, keys_for(state.seed, state.grad_steps, "update"))
+        filled = state.step - state.ring_start
+        batch = buffer.sample(state.buffer, filled, keys, batch_size // data, discount)
+        new, metrics = learner.update(
+            state.learner, batch, keys_for(state.seed, state.grad_steps, "update")
+        )
         sums = jax.tree.map(jnp.add, state.metrics.learner, metrics)
         return state.replace(
-            learner=new, metrics=state.metrics.replace(learner=sums), grad_steps=state.grad_steps + 1
+            learner=new,
+            metrics=state.metrics.replace(learner=sums),
+            grad_steps=state.grad_steps + 1,
         )
 
     def collect_local(state: TrainState, H: jax.Array, random: jax.Array) -> TrainState:
-        return over_runs(lambda s: jax.lax.fori_loop(0, H, lambda _, s: collect(s, random), s), state)
+        return over_runs(
+            lambda s: jax.lax.fori_loop(0, H, lambda _, s: collect(s, random), s), state
+        )
 
     def improve_local(state: TrainState, G: jax.Array) -> TrainState:
         return over_runs(lambda s: jax.lax.fori_loop(0, G, lambda _, s: improve(s), s), state)
@@ -179,7 +183,9 @@ def build(
     # replicated values (check_vma) decide what a gradient is; simulators' loops are not written for it.
 
     def sharded(function: Callable, in_specs, out_specs, check: bool = False) -> Callable:
-        return jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=check)
+        return jax.shard_map(
+            function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=check
+        )
 
     run, rows_ = P("run"), P("run", "data")
     learner_shapes = jax.eval_shape(learner.init, jax.random.key(0), learner.hp)
@@ -192,6 +198,7 @@ def build(
         alive=run,
         seed=run,
         step=P(),
+        ring_start=P(),
         grad_steps=P(),
     )
     collect_all = sharded(collect_local, (specs, P(), P()), specs)
@@ -216,67 +223,11 @@ def build(
     init = sharded(init_local, (run, run), specs)
     return Online(
         init=jax.jit(init, out_shardings=places),
-        chunk=jax.jit(chunk, donate_argnums=0, out_shardings=(places, places.metrics, places.alive)),
+        chunk=jax.jit(
+            chunk, donate_argnums=0, out_shardings=(places, places.metrics, places.alive)
+        ),
         evaluate=jax.jit(sharded(evaluate_local, (specs,), (rows_, rows_))),
         specs=specs,
         mesh=mesh,
         traces=traces,
-    )
-
-
-def strip(learner_state: PyTree) -> PyTree:
-    """Drop the counter of a learner state, its only leaf without a run axis."""
-    return learner_state.replace(grad_steps=None)
-
-
-def over_runs(run: Callable[[TrainState], TrainState], state: TrainState) -> TrainState:
-    """Map `run` over the run axis of `state`; the counters are shared, so they stay un-batched.
-
-    One local run is squeezed instead: a batch axis of one costs 10-40 % per update on a CPU (64x64 nets).
-    """
-
-    def body(state: TrainState, step: jax.Array, grad_steps: jax.Array):
-        learner = state.learner.replace(grad_steps=grad_steps)
-        new = run(state.replace(learner=learner, step=step, grad_steps=grad_steps))
-        return new.replace(learner=strip(new.learner), step=None, grad_steps=None), new.step, new.grad_steps
-
-    stripped = state.replace(learner=strip(state.learner), step=None, grad_steps=None)
-    if state.seed.shape[0] == 1:
-        new, step, grad_steps = body(jax.tree.map(lambda x: x[0], stripped), state.step, state.grad_steps)
-        new = jax.tree.map(lambda x: x[None], new)
-    else:
-        mapped = jax.vmap(body, in_axes=(0, None, None), out_axes=(0, None, None))
-        new, step, grad_steps = mapped(stripped, state.step, state.grad_steps)
-    return new.replace(learner=new.learner.replace(grad_steps=grad_steps), step=step, grad_steps=grad_steps)
-
-
-def example_transition(obs: PyTree, action_spec) -> Transition:
-    """Return zeros of the shapes and dtypes of one transition."""
-    flag, obs = jnp.zeros((), bool), jax.tree.map(jnp.zeros_like, obs)
-    return Transition(
-        obs, jnp.zeros(action_spec.shape, action_spec.dtype), jnp.zeros(()), obs, flag, flag
-    )
-
-
-def metric_names(learner: Learner, example: Transition, hp: PyTree) -> list[str]:
-    """Names that `learner.update` reports, found by abstract evaluation."""
-    key = jax.random.key(0)
-    keys = Keys(key[None], jnp.zeros(1, jnp.int32), 1)
-    batch = jax.tree.map(lambda x: x[None], example.replace(extras={"discount": jnp.zeros(())}))
-    state = jax.eval_shape(learner.init, key, jax.tree.map(lambda x: jnp.float32(0), hp))
-    return sorted(jax.eval_shape(learner.update, state, batch, keys)[1])
-
-
-def count_episodes(metrics: TrainMetrics, ts: TimeStep, shards: int) -> TrainMetrics:
-    """Add the episodes that ended at this step to the sums, per logical shard."""
-
-    def per_shard(x: jax.Array) -> jax.Array:
-        return x.astype(jnp.float32).reshape(shards, -1).sum(1)
-
-    done = ts.episode.done
-    return metrics.replace(
-        return_=metrics.return_ + per_shard(jnp.where(done, ts.episode.return_, 0.0)),
-        length=metrics.length + per_shard(jnp.where(done, ts.episode.length, 0)),
-        episodes=metrics.episodes + per_shard(done),
-        nan=metrics.nan + per_shard(ts.nan),
     )

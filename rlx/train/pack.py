@@ -5,21 +5,21 @@ Every online experiment calls `check`, `Session` and `Session.run`; only the lea
 
 from __future__ import annotations
 
+import dataclasses
 import json
-import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from rlx.data.buffer import buffer_bytes, make_buffer
+from rlx.data.buffer import make_buffer
 from rlx.envs.core import vectorize
-from rlx.infra import checkpoint, runtime, sharding
+from rlx.infra import checkpoint, sharding
 from rlx.infra import config as configs
 from rlx.infra.errors import ConfigError
 from rlx.infra.fields import parse_ratio
@@ -27,83 +27,35 @@ from rlx.infra.logging import Logger, Run
 from rlx.infra.tracking import start_wandb
 from rlx.infra.workdir import claim_workdir
 from rlx.train import online, sweep
+from rlx.train.checks import Sizes
 from rlx.train.compiled import compile_programs
 from rlx.train.driver import Clock, Driver, Programs, Progress
-from rlx.train.schedule import Schedule, utd_schedule
-from rlx.types import Env, EnvSpec, Learner
-
-MEMORY_SHARE = 0.8  # of a device, for replay; the rest is for programs, parameters and physics
-
+from rlx.train.schedule import Schedule
+from rlx.types import Env, EnvSpec, Learner, PyTree
 
 MakeLearner = Callable[[ConfigDict, EnvSpec, str | None], Learner]  # an agent's `make`
-
-
-class Sizes(NamedTuple):
-    """What the defaults of a config come to for one environment."""
-
-    capacity: int
-    learning_starts: int  # transitions
-    shards: int
-    log_every: int
-    eval_every: int
-
-
-def check(config: ConfigDict, env: Env, num_runs: int = 1) -> tuple[Sizes, Schedule]:
-    """Resolve the defaults and refuse what cannot run, before any compile; errors name field and value."""
-    train, num_envs, batch = config.train, config.env.num_envs, config.learner.batch_size
-    for name in ("env.num_envs", "env.action_repeat", "learner.batch_size", "train.env_steps", "eval.episodes"):
-        value = configs.flatten(config)[name]
-        if value < 1:
-            raise ConfigError(f"{name} is a whole number >= 1, got {value}")
-    starts = max(1000, batch) if train.learning_starts is None else train.learning_starts
-    if starts < batch:
-        raise ConfigError(f"train.learning_starts = {starts} is less than learner.batch_size = {batch}")
-    if train.env_steps <= starts:
-        raise ConfigError(
-            f"train.env_steps = {train.env_steps} leaves nothing after the {starts} random transitions of "
-            f"train.learning_starts; give more than {starts}"
-        )
-    if config.mesh.shards is not None and config.mesh.shards < 1:
-        raise ConfigError(f"mesh.shards is a whole number >= 1, got {config.mesh.shards}")
-    shards = config.mesh.shards or sharding.default_shards(num_envs, batch)
-    data = 1 if config.mesh.data < 1 else config.mesh.data
-    sharding.check_shards(shards, data, **{"env.num_envs": num_envs, "learner.batch_size": batch})
-    capacity = config.data.capacity or min(1_000_000, train.env_steps)
-    check_memory(capacity, env, num_runs)
-    H, G = utd_schedule(parse_ratio(train.utd), num_envs)
-    sizes = Sizes(
-        capacity=capacity,
-        learning_starts=starts,
-        shards=shards,
-        log_every=train.log_every or max(1, math.ceil(train.env_steps / 100)),
-        eval_every=train.eval_every or max(1, math.ceil(train.env_steps / 40)),
-    )
-    plan = Schedule(num_envs, train.env_steps, -(-starts // num_envs), H, G, sizes.log_every, sizes.eval_every)
-    return sizes, plan
-
-
-def check_memory(capacity: int, env: Env, num_runs: int) -> None:
-    """Refuse a replay ring that takes more than its share of a device, naming the capacity that fits."""
-    obs, action = (math.prod(spec.shape) for spec in (env.spec.obs, env.spec.action))
-    row = buffer_bytes(1, obs, action) * -(-num_runs // jax.local_device_count())
-    limit = int(MEMORY_SHARE * runtime.device_bytes())
-    if capacity * row > limit:
-        raise ConfigError(
-            f"data.capacity = {capacity} transitions x {num_runs} runs take {capacity * row / 1e9:.1f} GB per "
-            f"device, more than {limit / 1e9:.1f} GB ({MEMORY_SHARE:.0%} of its memory); "
-            f"the capacity that fits: {limit // row}"
-        )
 
 
 def static_key(config: ConfigDict, hp: Iterable[str], sizes: Sizes, num_runs: int) -> str:
     """Name the compiled programs a config needs: two configs with one key share them (UTD, lr, steps, ...)."""
     learner = {name: value for name, value in config.learner.to_dict().items() if name not in hp}
-    parts = (learner, config.env.to_dict(), config.data.n_step, config.eval.episodes, config.mesh.to_dict())
+    parts = (
+        learner,
+        config.env.to_dict(),
+        config.data.n_step,
+        config.eval.episodes,
+        config.mesh.to_dict(),
+    )
     return repr((parts, sizes.capacity, sizes.shards, num_runs))
 
 
 def claim(
-    config: ConfigDict, runs: Sequence[Run], workdir: str | Path, *, overwrite: bool, retry_failed: bool
+    config: ConfigDict,
+    runs: Sequence[Run],
+    workdir: str | Path,
+    *,
+    overwrite: bool,
+    retry_failed: bool,
 ) -> dict[str, Any] | None:
     """Take `workdir` for these runs, before any compile; return its result if it is finished already.
 
@@ -177,19 +129,27 @@ class Session:
         "interrupted"), utd, utd_achieved, env_steps, grad_steps, wall_s (training alone), compile_s,
         env_steps_per_s and updates_per_s (summed over the runs, of this launch), evals, dead.
         """
-        hp = self.learner_for(config).hp
         settings = config.checkpoint
         checkpoints = checkpoint.Checkpoints(workdir, settings.keep, settings.keep_every)
-        restored = checkpoints.restore(self.compiled.template)
+        save_ring = settings.buffer and self.ring_gb <= settings.buffer_limit_gb
+        if not save_ring:
+            print(
+                f"checkpoints leave out the replay ring ({self.ring_gb:.1f} GB; checkpoint.buffer = "
+                f"{settings.buffer}, checkpoint.buffer_limit_gb = {settings.buffer_limit_gb}): "
+                "a resume refills it first, and is not exact"
+            )
+        restored = self.restore(checkpoints, save_ring, plan)
         if restored is None:
-            seeds, hp = sweep.arrays(runs, hp, self.padded)
-            state, progress = self.compiled.init(seeds, hp), Progress()
+            seeds, hp = sweep.arrays(runs, self.learner_for(config).hp, self.padded)
+            state, progress = self.start(config, seeds, hp), Progress()
         else:
-            state, host = restored
-            progress = Progress(tuple(host["window"]), host["wall_s"], host["evals"], host["dead"])
+            state, progress = restored
             checkpoints.drop_after(int(state.step))
+            plan = dataclasses.replace(plan, idle=tuple(map(tuple, progress.idle)))
         tracker = start_wandb(config.log.wandb, workdir, configs.flatten(config))
-        logger = Logger(workdir, runs, total=plan.total, config_sha=configs.sha(config), tracker=tracker)
+        logger = Logger(
+            workdir, runs, total=plan.total, config_sha=configs.sha(config), tracker=tracker
+        )
         logger.rewind(int(state.step) if restored else -1)
         driver = Driver(
             programs=Programs(self.compiled.chunk, self.compiled.evaluate, self.fresh_metrics),
@@ -197,9 +157,12 @@ class Session:
             runs=runs,
             logger=logger,
             checkpoints=checkpoints,
-            clock=Clock(config.train.chunk_seconds, settings.every_seconds, settings.every_steps or 0),
+            clock=Clock(
+                config.train.chunk_seconds, settings.every_seconds, settings.every_steps or 0
+            ),
             progress=progress,
             action_repeat=config.env.action_repeat,
+            save_ring=save_ring,
         )
         begun = (int(state.step), int(state.grad_steps), progress.wall_s)
         try:
@@ -214,7 +177,7 @@ class Session:
             "utd": float(parse_ratio(config.train.utd)),
             "utd_achieved": plan.achieved_utd(step, grad_steps),
             "env_steps": step * plan.num_envs,
-            "prefill": plan.prefill * plan.num_envs,
+            "prefill": plan.silent(step) * plan.num_envs,
             "grad_steps": grad_steps,
             "wall_s": driver.wall_s(),
             "compile_s": self.compile_s,
@@ -224,12 +187,51 @@ class Session:
             "dead": progress.dead,
         }
 
+    def start(self, config: ConfigDict, seeds: np.ndarray, hp: dict) -> online.TrainState:
+        """Return a new state, or what `resume_from` (all) or `init_from` (parameters) points to."""
+        if config.resume_from:
+            found = checkpoint.Checkpoints(config.resume_from).restore(self.compiled.template)
+            if found is None:
+                raise ConfigError(f"resume_from = '{config.resume_from}' holds no checkpoint")
+            return found[0]
+        state = self.compiled.init(seeds, hp)
+        if not config.init_from:
+            return state
+        return state.replace(learner=checkpoint.with_params(config.init_from, state.learner))
+
+    def restore(
+        self, checkpoints: checkpoint.Checkpoints, ring: bool, plan: Schedule
+    ) -> tuple[online.TrainState, Progress] | None:
+        """Return the newest checkpoint; without its ring, an empty one to be refilled first."""
+        template = self.compiled.template
+        found = checkpoints.restore(template if ring else template.replace(buffer=None))
+        if found is None:
+            return None
+        state, host = found
+        progress = Progress(**host)
+        if not ring:
+            step = int(state.step)
+            progress.idle.append([step, step + plan.prefill])
+            state = state.replace(
+                buffer=zeros(template.buffer),
+                ring_start=jax.device_put(np.int32(step), template.step.sharding),
+            )
+        return state, progress
+
+    @property
+    def ring_gb(self) -> float:
+        """Size of all replay rings."""
+        leaves = jax.tree.leaves(self.compiled.template.buffer)
+        return sum(leaf.size * leaf.dtype.itemsize for leaf in leaves) / 1e9
+
     def fresh_metrics(self, state: online.TrainState) -> online.TrainState:
         """Return `state` with its sums at zero."""
-        zeros = jax.tree.map(
-            lambda x: jax.device_put(np.zeros(x.shape, x.dtype), x.sharding), self.compiled.template.metrics
-        )
-        return state.replace(metrics=zeros)
+        return state.replace(metrics=zeros(self.compiled.template.metrics))
+
+
+def zeros(template: PyTree) -> PyTree:
+    """Return zeros of the template's shapes, on its shardings."""
+    return jax.tree.map(lambda x: jax.device_put(np.zeros(x.shape, x.dtype), x.sharding), template)
 
 
 def make_pack_mesh(config: ConfigDict, num_runs: int, shards: int) -> Mesh:

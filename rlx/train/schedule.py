@@ -26,7 +26,9 @@ def utd_schedule(utd: Fraction, num_envs: int) -> tuple[int, int]:
     for H, G in feasible:
         if abs(Fraction(G, H * num_envs) - utd) <= TOLERANCE * utd:
             return H, G
-    near = sorted({Fraction(G, H * num_envs) for H, G in feasible}, key=lambda ratio: abs(ratio - utd))[:2]
+    near = sorted(
+        {Fraction(G, H * num_envs) for H, G in feasible}, key=lambda ratio: abs(ratio - utd)
+    )[:2]
     raise ConfigError(
         f"train.utd = {float(utd):g} cannot be met within 1 % at env.num_envs = {num_envs}; "
         f"nearest feasible: {' or '.join(f'--utd={ratio}' for ratio in near)}"
@@ -44,22 +46,22 @@ class Schedule:
     G: int  # gradient steps per iteration
     log_every: int
     eval_every: int
+    idle: tuple[tuple[int, int], ...] = ()  # [from, to) in vector steps: no updates, ring refilled
+
+    def quiet_until(self, step: int) -> int | None:
+        """Return the vector step at which updates begin, None if they run at `step`."""
+        ends = [end for start, end in ((0, self.prefill), *self.idle) if start <= step < end]
+        return max(ends, default=None)
 
     def next_event(self, step: int) -> int:
-        """Return the first vector step after `step` (one the run reaches) at which a chunk must end."""
-        if step < self.prefill:
-            return min(self._first(period, step) for period in (self.log_every, self.eval_every, None))
-        return min(self._first(period, step) for period in (self.log_every, self.eval_every, self.total))
-
-    def _first(self, period: int | None, step: int) -> int:
-        """First reachable vector step at or past the next multiple of `period` transitions."""
-        if period is None:
-            return self.prefill
-        target = (step * self.num_envs // period + 1) * period
-        if step < self.prefill:
-            return min(-(-target // self.num_envs), self.prefill)
-        steps = -(-target // self.num_envs) - step
-        return step + -(-steps // self.H) * self.H
+        """Return the first vector step after `step` that the run reaches where a chunk must end."""
+        quiet, length = self.quiet_until(step), 1
+        if quiet is None:
+            length = self.H
+        periods = (self.log_every, self.eval_every, self.total)
+        targets = [-(-(step * self.num_envs // p + 1) * p // self.num_envs) for p in periods]
+        steps = [step + -(-(target - step) // length) * length for target in targets]
+        return min(steps if quiet is None else [*steps, quiet])
 
     def crossed(self, period: int, before: int, after: int) -> bool:
         """Say whether a multiple of `period` transitions lies in (before, after], both vector steps."""
@@ -68,13 +70,18 @@ class Schedule:
     def iterations(self, step: int, limit: int) -> int:
         """Return how many iterations the next chunk has: up to the next event, at most `limit`."""
         length = self.next_event(step) - step
-        return max(1, min(limit, length if step < self.prefill else length // self.H))
+        return max(1, min(limit, length if self.quiet_until(step) else length // self.H))
 
     def done(self, step: int) -> bool:
         """Say whether a run at vector step `step` has collected its transitions."""
         return step * self.num_envs >= self.total
 
+    def silent(self, step: int) -> int:
+        """Return how many of the first `step` vector steps went without updates."""
+        windows = ((0, self.prefill), *self.idle)
+        return sum(max(0, min(step, end) - start) for start, end in windows)
+
     def achieved_utd(self, step: int, grad_steps: int) -> float | None:
-        """Gradient steps per transition after the prefill, None before the first."""
-        collected = (step - self.prefill) * self.num_envs
+        """Gradient steps per transition, those without updates not counted; None before any."""
+        collected = (step - self.silent(step)) * self.num_envs
         return grad_steps / collected if collected > 0 else None

@@ -11,7 +11,9 @@ from rlx.infra.errors import ConfigError, unknown
 from rlx.infra.logging import Run
 
 
-def expand(seeds: Sequence[int], grid: Mapping[str, Sequence[float]], hp: Mapping[str, float]) -> list[Run]:
+def expand(
+    seeds: Sequence[int], grid: Mapping[str, Sequence[float]], hp: Mapping[str, float]
+) -> list[Run]:
     """Return one `Run` per seed and point of `grid` = {numeric setting: values}, seeds fastest.
 
     Raises ConfigError for a name that is no numeric setting of the learner (`hp`), or repeated values.
@@ -38,6 +40,7 @@ def arrays(
     padded = [*runs, *[runs[-1]] * (-len(runs) % multiple)]
     seeds = np.array([run.seed for run in padded], np.int32)
     settings = {
-        name: np.array([run.hp.get(name, value) for run in padded], np.float32) for name, value in hp.items()
+        name: np.array([run.hp.get(name, value) for run in padded], np.float32)
+        for name, value in hp.items()
     }
     return seeds, settings

@@ -1,0 +1,94 @@
+"""Our online program for one benchmark setting, and blocks of its work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from experiments.benchmarks.measure import Block
+from rlx import envs
+from rlx.agents import sac
+from rlx.data.buffer import make_buffer
+from rlx.envs.core import vectorize
+from rlx.infra import sharding
+from rlx.train import online
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is run; both sides of a comparison read the same one."""
+
+    env: str = "brax/inverted_pendulum"
+    num_envs: int = 8
+    hidden: tuple[int, ...] = (64, 64)
+    batch_size: int = 128
+    updates: int = 8  # gradient steps per vector step
+    capacity: int = 262_144  # transitions
+    prefill: int = 256  # vector steps before the first update
+    layer_norm: bool = False
+    num_runs: int = 1
+
+
+def build(setting: Setting) -> online.Online:
+    """Return our jitted programs; nothing is compiled yet. Runs split over as many devices as divide them."""
+    config = sac.get_config()
+    config.update(
+        batch_size=setting.batch_size,
+        critic_hidden=setting.hidden,
+        actor_hidden=setting.hidden,
+        layer_norm=setting.layer_norm,
+    )
+    env = envs.make(setting.env, "jax")
+    run = sharding.largest_divisor(jax.device_count(), setting.num_runs)
+    return online.build(
+        lambda axis_name: sac.make(config, env.spec, axis_name),
+        vectorize(env, setting.num_envs),
+        make_buffer(setting.capacity, setting.num_envs),
+        batch_size=setting.batch_size,
+        shards=sharding.default_shards(setting.num_envs, setting.batch_size),
+        eval_episodes=8,
+        mesh=sharding.make_mesh(run, 1),
+    )
+
+
+def initial(programs: online.Online, setting: Setting) -> online.TrainState:
+    """Return the state of `setting.num_runs` runs before their first step."""
+    hp = {name: np.full(setting.num_runs, x, np.float32) for name, x in settings(setting).items()}
+    return programs.init(np.arange(setting.num_runs, dtype=np.int32), hp)
+
+
+def settings(setting: Setting) -> dict[str, float]:
+    """Return the numeric settings of SAC on the environment of `setting`."""
+    return sac.make(sac.get_config(), envs.make(setting.env, "jax").spec).hp
+
+
+def call(programs: Any, state: Any, n: int, H: int, G: int, random: bool = False) -> Any:
+    """Run one chunk to its end and return the new state."""
+    state, *_ = programs.chunk(state, np.int32(n), np.int32(H), np.int32(G), np.bool_(random))
+    return jax.block_until_ready(state)
+
+
+def update_block(programs: Any, state: Any, setting: Setting, vector_steps: int) -> Block:
+    """Return a block of gradient steps after the prefill: `vector_steps` x (one step, `setting.updates`)."""
+    state = call(programs, state, setting.prefill, 1, 0, random=True)
+
+    def block() -> int:
+        nonlocal state
+        state = call(programs, state, vector_steps, 1, setting.updates)
+        return vector_steps * setting.updates * setting.num_runs
+
+    return block
+
+
+def collect_block(programs: Any, state: Any, setting: Setting, vector_steps: int) -> Block:
+    """Return a block of environment steps: policy, physics, resets and the write to the ring."""
+
+    def block() -> int:
+        nonlocal state
+        state = call(programs, state, vector_steps, 1, 0)
+        return vector_steps * setting.num_envs * setting.num_runs
+
+    return block

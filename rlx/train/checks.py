@@ -1,0 +1,86 @@
+"""What a config comes to, and what cannot run: refused before any compile, naming field and value."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import jax
+from ml_collections import ConfigDict
+
+from rlx.data.buffer import buffer_bytes
+from rlx.infra import config as configs
+from rlx.infra import runtime, sharding
+from rlx.infra.errors import ConfigError
+from rlx.infra.fields import parse_ratio
+from rlx.train.schedule import Schedule, utd_schedule
+from rlx.types import Env
+
+MEMORY_SHARE = 0.8  # of a device, for replay; the rest is for programs, parameters and physics
+
+
+class Sizes(NamedTuple):
+    """What the defaults of a config come to for one environment."""
+
+    capacity: int
+    learning_starts: int  # transitions
+    shards: int
+    log_every: int
+    eval_every: int
+
+
+def check(config: ConfigDict, env: Env, num_runs: int = 1) -> tuple[Sizes, Schedule]:
+    """Resolve the defaults and refuse what cannot run, before any compile; errors name field and value."""
+    train, num_envs, batch = config.train, config.env.num_envs, config.learner.batch_size
+    for name in (
+        "env.num_envs",
+        "env.action_repeat",
+        "learner.batch_size",
+        "train.env_steps",
+        "eval.episodes",
+    ):
+        value = configs.flatten(config)[name]
+        if value < 1:
+            raise ConfigError(f"{name} is a whole number >= 1, got {value}")
+    starts = max(1000, batch) if train.learning_starts is None else train.learning_starts
+    if starts < batch:
+        raise ConfigError(
+            f"train.learning_starts = {starts} is less than learner.batch_size = {batch}"
+        )
+    if train.env_steps <= starts:
+        raise ConfigError(
+            f"train.env_steps = {train.env_steps} leaves nothing after the {starts} random transitions of "
+            f"train.learning_starts; give more than {starts}"
+        )
+    if config.mesh.shards is not None and config.mesh.shards < 1:
+        raise ConfigError(f"mesh.shards is a whole number >= 1, got {config.mesh.shards}")
+    shards = config.mesh.shards or sharding.default_shards(num_envs, batch)
+    data = 1 if config.mesh.data < 1 else config.mesh.data
+    sharding.check_shards(shards, data, **{"env.num_envs": num_envs, "learner.batch_size": batch})
+    capacity = config.data.capacity or min(1_000_000, train.env_steps)
+    check_memory(capacity, env, num_runs)
+    H, G = utd_schedule(parse_ratio(train.utd), num_envs)
+    sizes = Sizes(
+        capacity=capacity,
+        learning_starts=starts,
+        shards=shards,
+        log_every=train.log_every or max(1, math.ceil(train.env_steps / 100)),
+        eval_every=train.eval_every or max(1, math.ceil(train.env_steps / 40)),
+    )
+    plan = Schedule(
+        num_envs, train.env_steps, -(-starts // num_envs), H, G, sizes.log_every, sizes.eval_every
+    )
+    return sizes, plan
+
+
+def check_memory(capacity: int, env: Env, num_runs: int) -> None:
+    """Refuse a replay ring that takes more than its share of a device, naming the capacity that fits."""
+    obs, action = (math.prod(spec.shape) for spec in (env.spec.obs, env.spec.action))
+    row = buffer_bytes(1, obs, action) * -(-num_runs // jax.local_device_count())
+    limit = int(MEMORY_SHARE * runtime.device_bytes())
+    if capacity * row > limit:
+        raise ConfigError(
+            f"data.capacity = {capacity} transitions x {num_runs} runs take {capacity * row / 1e9:.1f} GB per "
+            f"device, more than {limit / 1e9:.1f} GB ({MEMORY_SHARE:.0%} of its memory); "
+            f"the capacity that fits: {limit // row}"
+        )

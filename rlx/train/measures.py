@@ -1,0 +1,44 @@
+"""What a row of metrics holds, from the sums that a run keeps on device. Every logged name is explained here.
+
+train/return, train/length   mean return and agent steps of the episodes that ended since the last row
+train/episodes               how many those were
+train/<loss, q, alpha, ...>  the learner's own metrics, mean over the gradient steps since the last row
+data/nan                     environments whose physics diverged (terminated with reward 0) since the last row
+data/utd                     gradient steps per transition so far, the prefill not counted
+eval/return                  mean over one deterministic episode per evaluation start
+eval/return_iqm, _min        mean of the middle half, and the worst
+eval/length                  mean agent steps of those episodes
+time/env_steps_per_s         transitions of one run per second; time/updates_per_s its gradient steps
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rlx.train.state import TrainMetrics
+
+
+def training(metrics: TrainMetrics, index: int, updates: int) -> dict[str, float]:
+    """Return the means of run `index` over a window with `updates` gradient steps; host arrays."""
+    row = {}
+    if updates:
+        row = {
+            f"train/{name}": float(sums[index]) / updates for name, sums in metrics.learner.items()
+        }
+    episodes = float(metrics.episodes[index].sum())
+    if episodes:
+        row["train/return"] = float(metrics.return_[index].sum()) / episodes
+        row["train/length"] = float(metrics.length[index].sum()) / episodes
+    return row | {"train/episodes": episodes, "data/nan": float(metrics.nan[index].sum())}
+
+
+def evaluation(returns: np.ndarray, lengths: np.ndarray, index: int) -> dict[str, float]:
+    """Return what one evaluation of run `index` found: `returns`, `lengths` are [R, E]."""
+    values = np.sort(returns[index].astype(np.float64))
+    quarter = len(values) // 4
+    return {
+        "eval/return": float(values.mean()),
+        "eval/return_iqm": float(values[quarter : len(values) - quarter].mean()),
+        "eval/return_min": float(values[0]),
+        "eval/length": float(lengths[index].mean()),
+    }

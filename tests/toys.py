@@ -20,8 +20,8 @@ def counter(
 ) -> Env:
     """Counts frames: obs [2] = (start, frames since reset), reward = frames + 10 * action.
 
-    Terminates when `frames` reaches `ends_at`; the reward is NaN at frame `nan_at`. `start` is drawn
-    from 0 .. starts - 1.
+    Terminates when `frames` reaches `ends_at`; the reward is NaN at frame `nan_at`. `start` is
+    drawn from 0 .. starts - 1.
     """
 
     def reset(key: jax.Array) -> EnvState:

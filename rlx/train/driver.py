@@ -18,7 +18,6 @@ import numpy as np
 from rlx.infra.checkpoint import Checkpoints
 from rlx.infra.errors import NaNError
 from rlx.infra.logging import Logger, Run
-from rlx.infra.runtime import used_bytes
 from rlx.infra.signals import stop_signals
 from rlx.train import measures
 from rlx.train.schedule import Schedule
@@ -50,9 +49,7 @@ class Progress:
 
     window: tuple[int, int] = (0, 0)  # vector step and gradient step of the last log event
     wall_s: float = 0.0  # of earlier launches, then of all
-    evals: list[dict[str, Any]] = field(
-        default_factory=list
-    )  # {env_steps, grad_steps, wall_s, return_ [R]}
+    evals: list[dict[str, Any]] = field(default_factory=list)  # counters and return_ [R]
     dead: dict[str, list[int]] = field(default_factory=dict)  # run id -> env_steps range of its NaN
     idle: list[list[int]] = field(default_factory=list)  # vector steps that refilled a lost ring
 
@@ -143,34 +140,30 @@ class Driver:
         self.adapt(pending)
         self.check_alive(pending, metrics, alive)
         env_steps = pending.step * self.schedule.num_envs
-        rows: list[dict[str, Any]] = [{} for _ in self.runs]
-        if pending.logged:
-            speed = self.measure_speed(pending)
-            updates = pending.grad_steps - self.progress.window[1]
-            rows = [
-                measures.training(metrics, index, updates) | speed
-                for index in range(len(self.runs))
-            ]
-            self.progress.window = (pending.step, pending.grad_steps)
-        if evaluation is not None:
-            found = [measures.evaluation(*evaluation, index) for index in range(len(self.runs))]
-            rows = [row | own for row, own in zip(rows, found, strict=True)]
-            returns = [own["eval/return"] for own in found]
-            counters = {
-                "env_steps": env_steps,
-                "grad_steps": pending.grad_steps,
-                "wall_s": self.wall_s(),
-            }
-            self.progress.evals.append(counters | {"return_": returns})
-        if not any(rows):
-            return
         head = {
             "step": pending.step,
             "env_steps": env_steps,
             "grad_steps": pending.grad_steps,
             "wall_s": self.wall_s(),
-            "env_frames": env_steps * self.action_repeat,
         }
+        rows: list[dict[str, Any]] = [{} for _ in self.runs]
+        if pending.logged:
+            now, (then, step0, grad0) = time.perf_counter(), self.timing
+            self.timing = (now, pending.step, pending.grad_steps)
+            transitions = (pending.step - step0) * self.schedule.num_envs
+            utd = self.schedule.achieved_utd(pending.step, pending.grad_steps)
+            speed = measures.speed(transitions, pending.grad_steps - grad0, now - then, utd)
+            updates = pending.grad_steps - self.progress.window[1]
+            for index, row in enumerate(rows):
+                row.update(measures.training(metrics, index, updates) | speed)
+            self.progress.window = (pending.step, pending.grad_steps)
+        if evaluation is not None:
+            for index, row in enumerate(rows):
+                row.update(measures.evaluation(*evaluation, index))
+            self.progress.evals.append(head | {"return_": [row["eval/return"] for row in rows]})
+        if not any(rows):
+            return
+        head["env_frames"] = env_steps * self.action_repeat
         for index, (run, row) in enumerate(zip(self.runs, rows, strict=True)):
             if run.id not in self.progress.dead:
                 self.logger.log(index, head | row)
@@ -200,15 +193,3 @@ class Driver:
             if len(self.progress.dead) == len(self.runs):
                 raise NaNError(text)
             print(f"warning: {text}; it is frozen, the others go on", file=sys.stderr)
-
-    def measure_speed(self, pending: Pending) -> dict[str, float]:
-        """Return what was achieved: the UTD so far, and the speed since the last log event."""
-        now, (then, step, grad_steps) = time.perf_counter(), self.timing
-        self.timing = (now, pending.step, pending.grad_steps)
-        seconds = max(now - then, 1e-9)
-        utd = self.schedule.achieved_utd(pending.step, pending.grad_steps)
-        found = {} if utd is None else {"data/utd": utd}
-        found["time/env_steps_per_s"] = (pending.step - step) * self.schedule.num_envs / seconds
-        found["time/updates_per_s"] = (pending.grad_steps - grad_steps) / seconds
-        memory = used_bytes()
-        return found if memory is None else found | {"time/device_mem_gb": memory / 2**30}

@@ -9,12 +9,14 @@ eval/return                  mean over one deterministic episode per evaluation 
 eval/return_iqm, _min        mean of the middle half, and the worst
 eval/length                  mean agent steps of those episodes
 time/env_steps_per_s         transitions of one run per second; time/updates_per_s its gradient steps
+time/device_mem_gb           in use on the first device, where the backend says
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from rlx.infra.runtime import used_bytes
 from rlx.train.state import TrainMetrics
 
 
@@ -42,3 +44,12 @@ def evaluation(returns: np.ndarray, lengths: np.ndarray, index: int) -> dict[str
         "eval/return_min": float(values[0]),
         "eval/length": float(lengths[index].mean()),
     }
+
+
+def speed(transitions: int, updates: int, seconds: float, utd: float | None) -> dict[str, float]:
+    """Return the rates of one run over a window, its UTD so far, and the device memory in use."""
+    seconds, memory = max(seconds, 1e-9), used_bytes()
+    found = {} if utd is None else {"data/utd": utd}
+    found["time/env_steps_per_s"] = transitions / seconds
+    found["time/updates_per_s"] = updates / seconds
+    return found if memory is None else found | {"time/device_mem_gb": memory / 2**30}

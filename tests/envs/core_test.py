@@ -14,7 +14,7 @@ from rlx.types import EnvState
 
 
 def play(env, num_envs, steps, action=0.0, shards=1, **options):
-    """Run `steps` vector steps; return the VecStates (before each step, then the last) and TimeSteps."""
+    """Run `steps` vector steps; return the VecStates (before each, then the last), the TimeSteps."""
     vec = vectorize(env, num_envs, **options)
     pool, _ = jax.jit(vec.initial, static_argnums=1)(jax.random.key(11), 1)
     state = jax.jit(vec.reset)(pool, keys(0, shards))
@@ -109,7 +109,7 @@ def test_fresh_draws_a_new_state_every_time():
 
 
 def test_a_diverging_environment_is_terminated_with_reward_zero():
-    """The reward is NaN at frame 3: that step ends the episode, its neighbours' numbers stay finite."""
+    """The reward is NaN at frame 3: that step ends the episode, and all numbers stay finite."""
     _, ts = play(counter(nan_at=3), 2, 5, episode_length=100)
     for n in range(2):
         np.testing.assert_array_equal(ts.reward[:, n], [1, 2, 0, 1, 2])

@@ -1,4 +1,4 @@
-"""The tanh-Gaussian: its density integrates to 1, equals scipy's, and stays finite when saturated."""
+"""The tanh-Gaussian: its density integrates to 1, equals scipy's, stays finite when saturated."""
 
 from __future__ import annotations
 

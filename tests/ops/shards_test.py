@@ -75,7 +75,7 @@ def test_pmean_if_averages_only_on_an_axis():
 
 
 def test_a_loss_that_ends_in_pmean_has_the_gradient_of_the_whole_batch(run_python):
-    """Under shard_map with check_vma the gradient is summed already; averaging again would divide it."""
+    """Under shard_map with check_vma the gradient is summed already; a mean would divide it."""
     code = """
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import PartitionSpec as P
@@ -84,7 +84,8 @@ from rlx.ops.shards import pmean_if
 mesh = make_mesh(1, 4)
 x = jnp.arange(8.0)
 loss = lambda w, x, axis: pmean_if(jnp.mean((w * x - 1) ** 2), axis)
-f = jax.shard_map(lambda w, x: jax.grad(loss)(w, x, "data"), mesh=mesh, in_specs=(P(), P("data")), out_specs=P())
+grad = lambda w, x: jax.grad(loss)(w, x, "data")
+f = jax.shard_map(grad, mesh=mesh, in_specs=(P(), P("data")), out_specs=P())
 np.testing.assert_allclose(jax.jit(f)(0.5, x), jax.grad(loss)(0.5, x, None), rtol=1e-6)
 """
     run_python(code, devices=4)

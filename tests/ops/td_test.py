@@ -49,7 +49,7 @@ def test_three_steps_by_hand():
 
 @pytest.mark.parametrize("n", [1, 2, 4])
 def test_every_pattern_of_ends_against_a_loop(n):
-    """All 4**n combinations of (terminated, truncated); rewards differ so that no sum is ambiguous."""
+    """All 4**n combinations of (terminated, truncated); rewards differ: no sum is ambiguous."""
     patterns = list(itertools.product(range(4), repeat=n))
     terminated = np.array([[p & 1 for p in row] for row in patterns], bool)
     truncated = np.array([[p & 2 for p in row] for row in patterns], bool)

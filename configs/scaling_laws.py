@@ -1,13 +1,16 @@
 """SAC at chosen updates-to-data ratios, and the laws of data and compute fitted through them.
 
-Follows 'Value-Based Deep RL Scales Predictably' (Rybkin et al. 2025, arXiv 2502.04327): train at several UTDs
-sigma with batch size and learning rate from a rule, find the transitions D_J(sigma) that each return J takes,
-fit D_J = Dmin + (beta / sigma)**alpha, and minimise the budget F = C + delta * D over sigma.
+Follows 'Value-Based Deep RL Scales Predictably' (Rybkin et al. 2025, arXiv 2502.04327): train at
+several UTDs sigma with batch size and learning rate from a rule, find the transitions D_J(sigma)
+that each return J takes, fit D_J = Dmin + (beta / sigma)**alpha, and minimise the budget F = C +
+delta * D over sigma.
 
-Options: `smoke` (a solved pendulum, under a minute), `demo` (a whole sweep on 2 CPU cores in minutes, one
-batch size so that it compiles once), `env=NAME` (with that task's entry of configs/tuned/scaling_laws.py).
-Default: CartpoleSwingup on MJX, networks and batch for a CPU. Expected there: return above 650 at UTD 8 within
-15 000 transitions, six minutes on 2 cores (`python -m experiments.scaling_laws --utd=8`).
+Options: `smoke` (a solved pendulum, under a minute), `demo` (a whole sweep on 2 CPU cores in
+minutes, one batch size so that it compiles once), `env=NAME` (with that task's entry of
+configs/tuned/scaling_laws.py).
+Default: CartpoleSwingup on MJX, networks and batch for a CPU. Expected there: return above 650 at
+UTD 8 within 15 000 transitions, six minutes on 2 cores (`python -m experiments.scaling_laws
+--utd=8`).
 Accelerators: `--config=configs/scaling_laws.py:wide`: 128 envs, 256x256 networks, 8 seeds.
 """
 
@@ -44,7 +47,7 @@ def get_config(arg: str = "") -> ConfigDict:
                 batch_size=True,  # False: learner.batch_size at every UTD
                 lr=True,  # False: learner.lr at every UTD
                 benchmark="dmc",  # whose published slopes: dmc or gym
-                anchor_utd=8.0,  # where learner.batch_size and learner.lr hold; 0 = published values themselves
+                anchor_utd=8.0,  # where learner.batch_size and lr hold; 0: published values
             ),
             train=dict(
                 utd=8.0,  # gradient steps per transition: a number or a fraction such as 1/16
@@ -56,7 +59,7 @@ def get_config(arg: str = "") -> ConfigDict:
             ),
             sweep=dict(
                 utd=(0.5, 1.0, 2.0, 4.0, 8.0),  # what runs when no --utd is given
-                env_steps=(),  # transitions of each; () = train.env_steps for all
+                env_steps=(40_000, 30_000, 22_000, 16_000, 15_000),  # of each; () = train.env_steps
             ),
             fit=dict(
                 thresholds=(
@@ -111,11 +114,13 @@ WIDE = {
     "train.utd": 0.5,
     "train.env_steps": 2_000_000,
     "sweep.utd": (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0),
+    "sweep.env_steps": (),
     "rule.anchor_utd": 1 / 16,
     "eval.episodes": 128,
 }
 DEMO = {
-    "sweep.utd": (0.5, 1.0, 2.0, 4.0),
+    "sweep.utd": (1.0, 2.0, 4.0, 8.0),
+    "sweep.env_steps": (30_000, 22_000, 16_000, 13_000),
     "rule.batch_size": False,
     "log.wandb": "off",
 }
@@ -124,6 +129,7 @@ SMOKE = {
     "train.utd": 0.5,
     "train.env_steps": 8_000,
     "sweep.utd": (0.5,),
+    "sweep.env_steps": (),
     "rule.batch_size": False,
     "rule.lr": False,
     "log.wandb": "off",

@@ -1,7 +1,8 @@
-"""Train at one or many updates-to-data ratios (UTD) and fit the laws of data and compute through them.
+"""Train at one or many updates-to-data ratios (UTD) and fit the laws of data and compute through
+them.
 
   python -m experiments.scaling_laws --utd=8                 one UTD, several seeds in one program
-  python -m experiments.scaling_laws                         the config's sweep, then the fit and the figures
+  python -m experiments.scaling_laws                         the config's sweep, fit and figures
   python -m experiments.scaling_laws --utd=0.5,1,2,4,8 --env=pendulum --seeds=8
   python -m experiments.scaling_laws --fit_only              fit again what lies in the workdir
 
@@ -86,9 +87,11 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def at_utd(config: ConfigDict, utd: float, given: frozenset[str]) -> ConfigDict:
-    """Return `config` at one UTD: length from the sweep, batch size and learning rate from the rule.
+    """Return `config` at one UTD: length from the sweep, batch size and learning rate from the
+    rule.
 
-    What the user set by hand (`given`) stays. Every UTD gets the same ring, so that all share a compile.
+    What the user set by hand (`given`) stays. Every UTD gets the same ring, so that all share a
+    compile.
     """
     own = ConfigDict(config.to_dict())
     lengths = dict(

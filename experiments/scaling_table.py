@@ -1,4 +1,4 @@
-"""What `experiments.scaling_laws` writes: a table of runs, `result.json`, the fit over all tables."""
+"""What `experiments.scaling_laws` writes: a table of runs, `result.json`, the fit over tables."""
 
 from __future__ import annotations
 
@@ -89,7 +89,9 @@ def write(path: Path, table: list[dict[str, Any]]) -> None:
 
 
 def result(config: ConfigDict, env: Env, runs: list[Run], facts: dict[str, Any]) -> dict[str, Any]:
-    """Return `result.json`: what was asked, achieved and measured, with D_J and FLOPs per threshold."""
+    """Return `result.json`: what was asked, achieved and measured, with D_J and FLOPs per
+    threshold.
+    """
     spent, kept = cost(config, env), living(runs, facts)
     steps = np.array([point["env_steps"] for point in facts["evals"]])
     returns = np.array([[point["return_"][i] for i in kept] for point in facts["evals"]])
@@ -135,16 +137,18 @@ def summary(result: dict[str, Any]) -> str:
         else "none"
     )
     return (
-        f"utd {result['utd']:g} (achieved {result['utd_achieved']:.4f})  batch {result['batch_size']}  "
-        f"lr {result['learning_rate']:g}  {result['env_steps']:,} env steps  {result['grad_steps']:,} updates\n"
+        f"utd {result['utd']:g} (achieved {result['utd_achieved']:.4f})  "
+        f"batch {result['batch_size']}  lr {result['learning_rate']:g}  "
+        f"{result['env_steps']:,} env steps  {result['grad_steps']:,} updates\n"
         f"return {returns.mean():.1f} (seeds {returns.min():.1f} to {returns.max():.1f})  "
-        f"highest threshold reached: {best}  {result['updates_per_s']:,.0f} updates/s over all seeds  "
+        f"highest threshold reached: {best}  "
+        f"{result['updates_per_s']:,.0f} updates/s over all seeds  "
         f"compile {result['compile_s']['wall']:.0f} s"
     )
 
 
 def report(entry: Entry, env: Env, facts: dict[str, Any]) -> dict[str, Any]:
-    """Write `runs.csv` of a finished entry, print its summary and return what `result.json` holds."""
+    """Write `runs.csv` of a finished entry, print a summary; return what `result.json` holds."""
     write(entry.workdir / "runs.csv", rows(entry.config, env, entry.runs, facts))
     found = result(entry.config, env, entry.runs, facts)
     print(summary(found))
@@ -175,7 +179,9 @@ def describe(entry: Entry, env: Env) -> dict[str, Any]:
 
 
 def fit(config: ConfigDict, root: Path) -> int:
-    """Join every `utd_*/runs.csv` into `root/runs.csv`, fit it, write `root/fit/`; print report and paths."""
+    """Join every `utd_*/runs.csv` into `root/runs.csv`, fit it, write `root/fit/`; print report and
+    paths.
+    """
     tables = sorted(root.glob("utd_*/runs.csv"))
     if not tables:
         raise ConfigError(f"nothing to fit: no finished run under {root}")

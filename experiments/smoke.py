@@ -13,13 +13,14 @@ from experiments import scaling_laws
 from rlx.infra.errors import one_line
 
 CONFIG = "--config=configs/scaling_laws.py:smoke"
+WORKDIR = "--workdir=results/smoke"
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the smoke config of `experiments.scaling_laws`; return the exit code."""
     rest = sys.argv[1:] if argv is None else argv
-    workdir = [] if any(flag.startswith("--workdir") for flag in rest) else ["--workdir=results/smoke"]
-    return scaling_laws.main([CONFIG, *workdir, *rest])
+    given = any(flag.startswith("--workdir") for flag in rest)
+    return scaling_laws.main([CONFIG, *([] if given else [WORKDIR]), *rest])
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The contracts of the house: what an environment, a buffer and a learner are.
 
-Everything that runs under `jit` is a pure function of pytrees; each contract below is a NamedTuple of
-such functions, so that any implementation that fits the signatures composes with any other.
+Everything that runs under `jit` is a pure function of pytrees; each contract below is a NamedTuple
+of such functions, so that any implementation that fits the signatures composes with any other.
 
 Counting, everywhere: `env_steps` = transitions = agent steps of single environments;
 physics frames = env_steps * action_repeat; `utd` = gradient steps per transition.
@@ -42,7 +42,7 @@ class Transition:
 
     obs, next_obs: `[..., *O]`; `next_obs` is the true successor, never a reset observation.
     action: `[..., A]` float32 in [-1, 1], or int32.   reward: `[...]`, summed over action repeat.
-    terminated: `[...]` bool, the MDP ended (do not bootstrap).   truncated: `[...]` bool, the clock ended (do).
+    terminated, truncated: `[...]` bool, the MDP ended (no bootstrap), the clock ended (bootstrap).
     extras: e.g. `discount = discount**k * (1 - terminated)`, which every sampled batch brings.
     """
 
@@ -57,7 +57,9 @@ class Transition:
 
 @struct.dataclass
 class Episode:
-    """Episodes that ended at this step: `return_ [N]`, `length [N]` (agent steps) count only where `done [N]`."""
+    """Episodes that ended at this step: `return_ [N]`, `length [N]` (agent steps) count only where
+    `done [N]`.
+    """
 
     return_: jax.Array
     length: jax.Array
@@ -102,7 +104,7 @@ class Env(NamedTuple):
 class Keys:
     """Randomness of the logical shards held by this device: one key per shard.
 
-    keys: `[s]` typed keys.   ids: `[s]` int32, global shard numbers.   count: shards over all devices.
+    keys: `[s]` typed keys.   ids: `[s]` int32, global numbers.   count: shards over all devices.
     """
 
     keys: jax.Array
@@ -112,7 +114,9 @@ class Keys:
 
 @struct.dataclass
 class VecState:
-    """State of N environments. `obs` is what to act on next (already reset where the last step was done)."""
+    """State of N environments. `obs` is what to act on next (already reset where the last step was
+    done).
+    """
 
     env: EnvState  # [N, ...]
     pool: EnvState  # [P, ...] initial states to restart from, the same on every device
@@ -126,7 +130,9 @@ class VecState:
 
 
 class VecEnv(NamedTuple):
-    """N environments side by side, with time limit, action repeat and reset; see `rlx.envs.core.vectorize`."""
+    """N environments side by side, with time limit, action repeat and reset; see
+    `rlx.envs.core.vectorize`.
+    """
 
     env: Env
     num_envs: int

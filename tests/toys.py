@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rlx import envs
+from rlx.agents import sac
+from rlx.data.buffer import make_buffer
+from rlx.envs.core import vectorize
 from rlx.infra.random import shard_keys
+from rlx.infra.sharding import make_mesh
+from rlx.train.compiled import Compiled, compile_programs
+from rlx.train.online import Online, build
+from rlx.train.state import TrainState
 from rlx.types import Env, EnvSpec, EnvState, Keys, Spec
 
 
@@ -41,3 +52,49 @@ def counter(
 
     spec = EnvSpec(Spec((2,), np.float32), Spec((1,), np.float32, -1.0, 1.0))
     return Env("counter", spec, None, episode_length, reset, step)
+
+
+class Tiny(NamedTuple):
+    """A compiled SAC program on the pendulum with 16x16 networks and batches of 16."""
+
+    online: Online
+    compiled: Compiled
+    num_envs: int
+    hp: dict[str, float]
+
+    def start(self, seeds: Sequence[int], **hp: Sequence[float]) -> TrainState:
+        """A new state; `hp` = {setting: one value per run}."""
+        filled = {name: [value] * len(seeds) for name, value in self.hp.items()} | hp
+        settings = {name: np.asarray(values, np.float32) for name, values in filled.items()}
+        return self.compiled.init(np.asarray(seeds, np.int32), settings)
+
+    def run(self, state: TrainState, n: int, H: int, G: int, random: bool = False) -> TrainState:
+        """Run `n` iterations; `state` is donated."""
+        lengths = (np.int32(n), np.int32(H), np.int32(G), np.bool_(random))
+        return self.compiled.chunk(state, *lengths)[0]
+
+
+def tiny(
+    num_envs: int = 16,
+    runs: int = 1,
+    capacity: int = 4096,
+    mesh: tuple[int, int] = (1, 1),
+    n_step: int = 1,
+    **learner: Any,
+) -> Tiny:
+    """Compile a `Tiny` on a `run x data` mesh; 8 logical shards whatever the mesh is."""
+    config = sac.get_config()
+    config.update(critic_hidden=(16, 16), actor_hidden=(16, 16), batch_size=16, lr=1e-3)
+    config.update(learner)
+    env = envs.make("pendulum")
+    online = build(
+        lambda axis_name: sac.make(config, env.spec, axis_name),
+        vectorize(env, num_envs, pool_size=8),
+        make_buffer(capacity, num_envs, n_step),
+        batch_size=config.batch_size,
+        shards=8,
+        eval_episodes=8,
+        mesh=make_mesh(*mesh),
+    )
+    hp = sac.make(config, env.spec).hp
+    return Tiny(online, compile_programs(online, runs, hp), num_envs, hp)

@@ -22,6 +22,8 @@ TUNED = {
         "learner.tau": 0.01,
         "learner.reward_scale": 0.1,
         "rule.anchor_utd": 0.5,
+        "sweep.utd": (0.25, 0.5, 1.0, 2.0, 4.0),
+        "sweep.env_steps": (),
         "train.env_steps": 8_000,
         "train.utd": 0.5,
         "fit.return_range": (-1600.0, -100.0),

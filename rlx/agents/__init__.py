@@ -13,7 +13,7 @@ NAMES = ("sac",)
 
 
 def make(config: ConfigDict, spec: EnvSpec, axis_name: str | None = None) -> Learner:
-    """Build the learner `config.name` for environments of `spec`; unknown names raise ValueError."""
+    """Build the learner `config.name` for environments of `spec`; ValueError if unknown."""
     if config.name not in NAMES:
         near = difflib.get_close_matches(config.name, NAMES, 3, 0.0)
         raise ValueError(

@@ -4,7 +4,7 @@ Per gradient step, in this order (that of the jaxrl family):
   critic       y = r + discount * (min_i Q'_i(s', a') - alpha log pi(a'|s')),  a' ~ pi(.|s')
                minimise sum_i mean_B (Q_i(s, a) - y)**2
   target       Q' <- (1 - tau) Q' + tau Q
-  actor        minimise mean_B (alpha log pi(a|s) - min_i Q_i(s, a)),  a ~ pi(.|s), with the new critic
+  actor        minimise mean_B (alpha log pi(a|s) - min_i Q_i(s, a)),  a ~ pi(.|s), new critic
   temperature  minimise alpha * (entropy - target_entropy), with the entropy just computed
 where `discount` is gamma**k * (1 - terminated), alpha = exp(log_alpha), and B is the batch.
 """
@@ -67,7 +67,8 @@ class State:
 def make(config: ConfigDict, spec: EnvSpec, axis_name: str | None = None) -> Learner:
     """Build SAC for `spec`; losses are averaged over the mesh axis `axis_name`.
 
-    Raises ValueError when the actions are not one bounded float vector or the observations not one vector.
+    Raises ValueError when the actions are not one bounded float vector or the observations not one
+    vector.
     """
     check_spec(spec)
     action_dim = spec.action.shape[0]
@@ -167,7 +168,7 @@ def make(config: ConfigDict, spec: EnvSpec, axis_name: str | None = None) -> Lea
 
 
 def check_spec(spec: EnvSpec) -> None:
-    """Raise ValueError unless SAC can act in `spec`: vector observations, float actions in [-1, 1]."""
+    """Raise ValueError unless `spec` has vector observations and float actions in [-1, 1]."""
     if not jnp.issubdtype(spec.action.dtype, jnp.floating) or len(spec.action.shape) != 1:
         raise ValueError(
             f"sac needs one vector of float actions in [-1, 1]; this environment has {spec.action}"

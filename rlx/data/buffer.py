@@ -1,7 +1,9 @@
-"""The replay ring: `[T, N, ...]` on device, one contiguous write per vector step, uniform n-step samples.
+"""The replay ring: `[T, N, ...]` on device, one contiguous write per vector step, uniform n-step
+samples.
 
-The ring keeps no head: slot and fill follow from the number of vector steps added so far. That counter is
-shared by all runs of a vmapped program, so a write stays one `dynamic_update_slice` and never a scatter.
+The ring keeps no head: slot and fill follow from the number of vector steps added so far. That
+counter is shared by all runs of a vmapped program, so a write stays one `dynamic_update_slice` and
+never a scatter.
 """
 
 from __future__ import annotations
@@ -15,20 +17,24 @@ from rlx.types import Buffer, Keys, PyTree, Transition
 
 
 def make_buffer(capacity: int, num_envs: int, n_step: int = 1) -> Buffer:
-    """Build a ring for `capacity` transitions (rounded up to whole vector steps) of `num_envs` environments.
+    """Build a ring for `capacity` transitions (rounded up to whole vector steps) of `num_envs`
+    environments.
 
-    State: Transition `[T, N, ...]`, T = ceil(capacity / num_envs); under `shard_map` N is the local part.
+    State: Transition `[T, N, ...]`, T = ceil(capacity / num_envs); under `shard_map` N is the local
+    part.
     Raises ValueError when the ring cannot hold one n-step window of every environment.
     """
     if capacity < num_envs * (n_step + 1):
         raise ValueError(
-            f"data.capacity = {capacity} transitions is too small: {num_envs} envs with n_step = {n_step} "
-            f"need at least {num_envs * (n_step + 1)}"
+            f"data.capacity = {capacity} transitions is too small: {num_envs} envs with "
+            f"n_step = {n_step} need at least {num_envs * (n_step + 1)}"
         )
     slots = -(-capacity // num_envs)
 
     def init(example: Transition, num_envs: int, leading: tuple[int, ...] = ()) -> Transition:
-        """Zeros for one transition's `example` shapes; `leading` = run axes, made outside any `vmap`."""
+        """Zeros for one transition's `example` shapes; `leading` = run axes, made outside any
+        `vmap`.
+        """
         return jax.tree.map(
             lambda x: jnp.zeros((*leading, slots, num_envs, *x.shape), x.dtype), example
         )
@@ -45,10 +51,11 @@ def make_buffer(capacity: int, num_envs: int, n_step: int = 1) -> Buffer:
     def sample(
         data: Transition, step: jax.Array, keys: Keys, batch_size: int, discount: jax.Array
     ) -> Transition:
-        """Draw `batch_size` local rows uniformly (with replacement) after `step` vector steps were added.
+        """Draw `batch_size` local rows uniformly (with replacement) after `step` vector steps were
+        added.
 
-        Each shard draws from its own columns. `reward` is the n-step sum, `next_obs` the true successor of
-        the last step used, `extras["discount"]` = discount**k, 0 after termination.
+        Each shard draws from its own columns. `reward` is the n-step sum, `next_obs` the true
+        successor of the last step used, `extras["discount"]` = discount**k, 0 after termination.
         """
         shards = keys.keys.shape[0]
         columns = data.reward.shape[1] // shards
@@ -99,5 +106,7 @@ def take(data: PyTree, slot: jax.Array, column: jax.Array) -> PyTree:
 
 
 def buffer_bytes(capacity: int, obs_size: int, action_size: int) -> int:
-    """Bytes of `capacity` transitions: two observations, an action, a reward (float32) and two flags."""
+    """Bytes of `capacity` transitions: two observations, an action, a reward (float32) and two
+    flags.
+    """
     return capacity * (4 * (2 * obs_size + action_size + 1) + 2)

@@ -10,7 +10,8 @@ from rlx.types import Buffer, Keys, Transition
 
 
 def make_dataset(transitions: Transition) -> tuple[Buffer, Transition]:
-    """Wrap `transitions [M, ...]` (M >= 1) as `(Buffer, state)`; sampling draws rows with replacement.
+    """Wrap `transitions [M, ...]` (M >= 1) as `(Buffer, state)`; sampling draws rows with
+    replacement.
 
     Raises ValueError when leaves disagree on M. `Buffer.add` raises: a data set does not grow.
     """

@@ -19,15 +19,17 @@ def vectorize(
     reset: str = "pool",
     pool_size: int = 64,
 ) -> VecEnv:
-    """Run `num_envs` copies of `env` side by side; under `shard_map` each device steps its own part.
+    """Run `num_envs` copies of `env` side by side; under `shard_map` each device steps its own
+    part.
 
     Args:
-      episode_length: physics frames until truncation (default: the environment's own); an episode is
-        ceil(episode_length / action_repeat) agent steps, `reward` is summed over the repeats.
-      reset: how a finished environment restarts: "pool" picks one of `pool_size` initial states made
-        once per run (diverse, nearly free), "cached" returns to its own first state (brax, playground),
-        "fresh" calls `env.reset` every step (exact, and costs that reset every step).
-    Non-finite observations or rewards terminate the episode with reward 0 and are counted (`TimeStep.nan`).
+      episode_length: physics frames until truncation (default: the environment's own); an episode
+        is ceil(episode_length / action_repeat) agent steps, `reward` is summed over the repeats.
+      reset: how a finished environment restarts: "pool" picks one of `pool_size` initial states
+        made once per run (diverse, nearly free), "cached" returns to its own first state (brax,
+        playground), "fresh" calls `env.reset` every step (exact, and costs that reset every step).
+    Non-finite observations or rewards terminate the episode with reward 0 and are counted
+    (`TimeStep.nan`).
     """
     if reset not in RESETS:
         raise ValueError(f"env.reset is one of {', '.join(RESETS)}, got {reset!r}")
@@ -95,14 +97,17 @@ def vectorize(
 
 
 def repeat_step(env: Env, state: EnvState, action: jax.Array, action_repeat: int) -> EnvState:
-    """Apply one action [A] for `action_repeat` physics frames, summing rewards; stops at termination."""
+    """Apply one action [A] for `action_repeat` physics frames, summing rewards; stops at
+    termination.
+    """
     state = state.replace(reward=jnp.zeros_like(state.reward))
 
     def frame(_, carry: EnvState) -> EnvState:
         new = env.step(carry, action)
         return where(carry.terminated, carry, new.replace(reward=new.reward + carry.reward))
 
-    # A loop even for one frame would hide the step from fusion; for more it compiles the step only once.
+    # A loop even for one frame would hide the step from fusion; for more it compiles the step only
+    # once.
     return (
         frame(0, state) if action_repeat == 1 else jax.lax.fori_loop(0, action_repeat, frame, state)
     )
@@ -111,7 +116,8 @@ def repeat_step(env: Env, state: EnvState, action: jax.Array, action_repeat: int
 def guard(state: EnvState) -> tuple[EnvState, jax.Array]:
     """Terminate environments [N] whose observation or reward is not finite: physics does diverge.
 
-    Their reward becomes 0 and their observation the finite part, so that nothing non-finite is ever stored.
+    Their reward becomes 0 and their observation the finite part, so that nothing non-finite is ever
+    stored.
     """
     bad = ~jnp.isfinite(state.reward)
     for leaf in jax.tree.leaves(state.obs):

@@ -1,7 +1,8 @@
-"""Checkpoints that hold everything a run is: device state, host facts, configuration. The only orbax user.
+"""Checkpoints that hold everything a run is: device state, host facts, configuration. The only
+orbax user.
 
-A step is written beside its place and renamed, so a torn write is never picked; a damaged last step falls
-back to the one before, with a warning.
+A step is written beside its place and renamed, so a torn write is never picked; a damaged last step
+falls back to the one before, with a warning.
 """
 
 from __future__ import annotations
@@ -20,10 +21,14 @@ FOLDER = "checkpoints"
 
 
 class Checkpoints:
-    """The checkpoints of one workdir: `state` (the whole tree), `host` (JSON), `params` (the policy alone)."""
+    """The checkpoints of one workdir: `state` (the whole tree), `host` (JSON), `params` (the policy
+    alone).
+    """
 
     def __init__(self, workdir: str | Path, keep: int = 2, keep_every: int | None = None):
-        """Open `workdir/checkpoints`, keeping the last `keep` steps (and every `keep_every`-th for good)."""
+        """Open `workdir/checkpoints`, keeping the last `keep` steps (and every `keep_every`-th for
+        good).
+        """
         import orbax.checkpoint as ocp
 
         self._ocp = ocp
@@ -36,7 +41,8 @@ class Checkpoints:
     def save(self, step: int, state: PyTree, host: dict[str, Any], params: PyTree) -> None:
         """Write step `step` (vector steps); does nothing if that step is already there.
 
-        On a CPU it waits for the write: the state is donated to the next chunk, and host arrays alias it.
+        On a CPU it waits for the write: the state is donated to the next chunk, and host arrays
+        alias it.
         """
         if step in self._manager.all_steps():
             return
@@ -53,7 +59,8 @@ class Checkpoints:
     def restore(self, template: PyTree) -> tuple[PyTree, dict[str, Any]] | None:
         """Return (state, host) of the newest step that is whole, None when there is no step.
 
-        `template`: ShapeDtypeStructs with shardings. A checkpoint of other shapes raises ConfigError.
+        `template`: ShapeDtypeStructs with shardings. A checkpoint of other shapes raises
+        ConfigError.
         """
         for step in sorted(self._manager.all_steps(), reverse=True):
             try:
@@ -94,7 +101,8 @@ class Checkpoints:
     def _check_shapes(self, saved: dict[str, str], template: PyTree) -> None:
         here = shapes_of(template)
         lines = [
-            f"checkpoint has {key} {saved.get(key, '(absent)')}, this config makes {here.get(key, '(absent)')}"
+            f"checkpoint has {key} {saved.get(key, '(absent)')}, "
+            f"this config makes {here.get(key, '(absent)')}"
             for key in sorted({*saved, *here})
             if saved.get(key) != here.get(key)
         ]
@@ -133,7 +141,9 @@ def from_dict(saved: dict[str, Any], template: PyTree) -> PyTree:
 
 
 def read_params(workdir: str | Path) -> PyTree:
-    """Return the policy export of the newest checkpoint of `workdir` as nested dicts of NumPy arrays."""
+    """Return the policy export of the newest checkpoint of `workdir` as nested dicts of NumPy
+    arrays.
+    """
     import orbax.checkpoint as ocp
 
     folder = Path(workdir).absolute() / FOLDER

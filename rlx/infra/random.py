@@ -1,7 +1,7 @@
 """Where keys come from: `fold_in(seed, step, stream, logical shard)`, nothing else.
 
-No key is ever carried in a state, so resuming at a step draws what the uninterrupted run drew there, and
-a result does not depend on the number of devices.
+No key is ever carried in a state, so resuming at a step draws what the uninterrupted run drew
+there, and a result does not depend on the number of devices.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ STREAMS = ("init", "reset", "act", "env", "sample", "update", "eval", "shuffle")
 
 
 def key_for(seed: jax.Array | int, step: jax.Array | int, stream: str) -> jax.Array:
-    """Return the key of `stream` at `step` (a vector step or a gradient step) of the run with `seed`."""
+    """Return the key of `stream` at `step` (a vector step or a gradient step) of the run with
+    `seed`.
+    """
     if stream not in STREAMS:
         raise ValueError(f"unknown random stream {stream!r}; one of {', '.join(STREAMS)}")
     tag = zlib.crc32(stream.encode()) & 0x7FFFFFFF
@@ -25,7 +27,7 @@ def key_for(seed: jax.Array | int, step: jax.Array | int, stream: str) -> jax.Ar
 
 
 def shard_keys(key: jax.Array, shards: int, axis_name: str | None = None) -> Keys:
-    """Give each logical shard held by this device its key; `shards` counts them over all devices."""
+    """Give each logical shard of this device its key; `shards` counts those of all devices."""
     devices = 1 if axis_name is None else jax.lax.axis_size(axis_name)
     local = shards // devices
     ids = jnp.arange(local, dtype=jnp.int32)

@@ -1,4 +1,6 @@
-"""How JAX is started: CPU devices for packs of runs, the persistent compilation cache, memory limits."""
+"""How JAX is started: CPU devices for packs of runs, the persistent compilation cache, memory
+limits.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,8 @@ MIN_COMPILE_SECONDS = 0.5  # shorter compiles cost less than reading them back
 def start(num_runs: int = 1, cpu_devices: int = 0) -> None:
     """Set up JAX before its first use; later calls change nothing.
 
-    cpu_devices: CPU devices to split the run axis over; 0 = one per core, at most `num_runs`. Runs are
-      independent, so this uses every core where one small network cannot.
+    cpu_devices: CPU devices to split the run axis over; 0 = one per core, at most `num_runs`. Runs
+      are independent, so this uses every core where one small network cannot.
     """
     directory = os.environ.get("RLX_CACHE", str(Path.home() / ".cache" / "rlx" / "jax"))
     if directory != "off":
@@ -31,7 +33,9 @@ def start(num_runs: int = 1, cpu_devices: int = 0) -> None:
 
 
 def device_bytes() -> int:
-    """Memory of one device: what the backend reports, else this machine's memory over its CPU devices."""
+    """Memory of one device: what the backend reports, else this machine's memory over its CPU
+    devices.
+    """
     device = jax.local_devices()[0]
     stats = device.memory_stats() or {}
     if "bytes_limit" in stats:

@@ -42,18 +42,22 @@ def default_shards(num_envs: int, batch_size: int) -> int:
 
 
 def check_shards(shards: int, data: int, **rows: int) -> None:
-    """Raise ConfigError unless `shards` divides every entry of `rows` and is a multiple of the data axis."""
+    """Raise ConfigError unless `shards` divides every entry of `rows` and is a multiple of the data
+    axis.
+    """
     for name, value in rows.items():
         if value % shards:
             low = value // shards * shards
             near = f"{low} or {low + shards}" if low else f"{shards}"
             raise ConfigError(
-                f"{name} = {value} is not divisible by mesh.shards = {shards}; nearest valid: {near}"
+                f"{name} = {value} is not divisible by mesh.shards = {shards}; "
+                f"nearest valid: {near}"
             )
     if shards % data:
         raise ConfigError(
             f"mesh.shards = {shards} is not a multiple of the {data} devices on the data axis; "
-            f"nearest valid: mesh.shards={-(-shards // data) * data} or mesh.data={largest_divisor(shards, data)}"
+            f"nearest valid: mesh.shards={-(-shards // data) * data} "
+            f"or mesh.data={largest_divisor(shards, data)}"
         )
 
 

@@ -1,4 +1,6 @@
-"""Stopping on request: SIGTERM (preemption) and Ctrl-C become a flag that a loop reads between chunks."""
+"""Stopping on request: SIGTERM (preemption) and Ctrl-C become a flag that a loop reads between
+chunks.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def stop_signals() -> Iterator[list[str]]:
-    """Turn SIGTERM and the first SIGINT into an entry of the yielded list; the second SIGINT interrupts."""
+    """Turn SIGTERM and the first SIGINT into an entry of the yielded list; the second SIGINT
+    interrupts.
+    """
     stop: list[str] = []
 
     def on_term(signum, frame):

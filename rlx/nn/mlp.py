@@ -12,7 +12,7 @@ import jax.numpy as jnp
 class MLP(nn.Module):
     """Dense layers with ReLU: `[..., I] -> [..., out]`.
 
-    hidden: widths.   out: width of the last, linear layer.   layer_norm: normalise before each ReLU.
+    hidden: widths.   out: width of the last, linear layer.   layer_norm: before each ReLU.
     """
 
     hidden: Sequence[int]
@@ -30,7 +30,7 @@ class MLP(nn.Module):
 
 
 class QEnsemble(nn.Module):
-    """`size` independent critics in one batched call: obs `[B, O]`, action `[B, A]` -> `[size, B]`."""
+    """`size` independent critics in one call: obs `[B, O]`, action `[B, A]` -> `[size, B]`."""
 
     hidden: Sequence[int]
     size: int = 2

@@ -17,7 +17,8 @@ def gaussian_log_prob(x: jax.Array, mean: jax.Array, log_std: jax.Array) -> jax.
 def tanh_log_det(u: jax.Array) -> jax.Array:
     """Return log |d tanh(u) / du| summed over the last axis: `[..., A] -> [...]`.
 
-    log(1 - tanh(u)**2) = 2 (log 2 - u - softplus(-2u)), which stays finite where 1 - tanh**2 rounds to 0.
+    log(1 - tanh(u)**2) = 2 (log 2 - u - softplus(-2u)), which stays finite where 1 - tanh**2 rounds
+    to 0.
     """
     return jnp.sum(2.0 * (jnp.log(2.0) - u - jax.nn.softplus(-2.0 * u)), axis=-1)
 

@@ -1,4 +1,6 @@
-"""Running mean and variance of observations, kept in the learner's state and never baked into the buffer."""
+"""Running mean and variance of observations, kept in the learner's state and never baked into the
+buffer.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Draws and means that do not depend on how many devices share the work.
 
-Rows of a batch belong to logical shards; a device holds one key per shard it owns (`rlx.types.Keys`).
+Rows of a batch belong to logical shards; a device holds one key per shard it owns
+(`rlx.types.Keys`).
 All maths runs flat on the local rows, only the draws are made shard by shard.
 """
 
@@ -16,7 +17,8 @@ from rlx.types import Keys, PyTree
 def rows(draw: Callable[[jax.Array], PyTree], keys: Keys) -> PyTree:
     """Draw `[rows / s, ...]` with each of the `s` shard keys and concatenate to `[rows, ...]`.
 
-    Never draw `normal(key, [B, A])` from one key: under `shard_map` every device would get the same noise.
+    Never draw `normal(key, [B, A])` from one key: under `shard_map` every device would get the same
+    noise.
     """
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), jax.vmap(draw)(keys.keys))
 
@@ -24,7 +26,8 @@ def rows(draw: Callable[[jax.Array], PyTree], keys: Keys) -> PyTree:
 def pmean_if(x: PyTree, axis_name: str | None) -> PyTree:
     """Average over the mesh axis `axis_name`; identity when it is None.
 
-    A loss must end in this call *inside* the differentiated function: under `shard_map` the gradient with
-    respect to replicated parameters arrives already summed, so a mean taken afterwards would be too late.
+    A loss must end in this call *inside* the differentiated function: under `shard_map` the
+    gradient with respect to replicated parameters arrives already summed, so a mean taken
+    afterwards would be too late.
     """
     return x if axis_name is None else jax.lax.pmean(x, axis_name)

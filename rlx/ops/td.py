@@ -10,7 +10,8 @@ import jax.numpy as jnp
 def td_target(reward: jax.Array, discount: jax.Array, value: jax.Array) -> jax.Array:
     """Return `y = r + discount * V(s')`, any equal shapes.
 
-    `discount` is gamma**k * (1 - terminated), as every sampled batch brings it in `extras["discount"]`:
+    `discount` is gamma**k * (1 - terminated), as every sampled batch brings it in
+    `extras["discount"]`:
     a truncated transition bootstraps, a terminated one does not.
     """
     chex.assert_equal_shape([reward, discount, value])
@@ -27,7 +28,7 @@ def n_step(
     Args:
       reward, terminated, truncated: [n].   discount: gamma, scalar.
     Returns:
-      R = sum_{i<k} gamma**i r_i;  gamma**k * (1 - terminated_{k-1});  k - 1, the index of the last step used.
+      R = sum_{i<k} gamma**i r_i;  gamma**k * (1 - terminated_{k-1});  k - 1, the last step used.
     """
     chex.assert_equal_shape([reward, terminated, truncated])
     n = reward.shape[0]

@@ -1,1 +1,3 @@
-"""Loops: a learner, environments and a buffer as one compiled, donated program, and the host side around it."""
+"""Loops: a learner, environments and a buffer as one compiled, donated program, and the host side
+around it.
+"""

@@ -1,4 +1,6 @@
-"""The entries of a sweep one after another: checked together, claimed together, sharing compiled programs."""
+"""The entries of a sweep one after another: checked together, claimed together, sharing compiled
+programs.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +57,8 @@ def run_all(
     overwrite: bool = False,
     retry_failed: bool = False,
 ) -> int:
-    """Train every entry that is not finished; return the exit code (0, or 42 and 130 after a saved stop).
+    """Train every entry that is not finished; return the exit code (0, or 42 and 130 after a saved
+    stop).
 
     Args:
       entries: those that can share compiled programs next to each other.

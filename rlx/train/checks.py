@@ -30,7 +30,9 @@ class Sizes(NamedTuple):
 
 
 def check(config: ConfigDict, env: Env, num_runs: int = 1) -> tuple[Sizes, Schedule]:
-    """Resolve the defaults and refuse what cannot run, before any compile; errors name field and value."""
+    """Resolve the defaults and refuse what cannot run, before any compile; errors name field and
+    value.
+    """
     train, num_envs, batch = config.train, config.env.num_envs, config.learner.batch_size
     for name in (
         "env.num_envs",
@@ -49,8 +51,8 @@ def check(config: ConfigDict, env: Env, num_runs: int = 1) -> tuple[Sizes, Sched
         )
     if train.env_steps <= starts:
         raise ConfigError(
-            f"train.env_steps = {train.env_steps} leaves nothing after the {starts} random transitions of "
-            f"train.learning_starts; give more than {starts}"
+            f"train.env_steps = {train.env_steps} leaves nothing after the {starts} random "
+            f"transitions of train.learning_starts; give more than {starts}"
         )
     if config.mesh.shards is not None and config.mesh.shards < 1:
         raise ConfigError(f"mesh.shards is a whole number >= 1, got {config.mesh.shards}")
@@ -74,13 +76,16 @@ def check(config: ConfigDict, env: Env, num_runs: int = 1) -> tuple[Sizes, Sched
 
 
 def check_memory(capacity: int, env: Env, num_runs: int) -> None:
-    """Refuse a replay ring that takes more than its share of a device, naming the capacity that fits."""
+    """Refuse a replay ring that takes more than its share of a device, naming the capacity that
+    fits.
+    """
     obs, action = (math.prod(spec.shape) for spec in (env.spec.obs, env.spec.action))
     row = buffer_bytes(1, obs, action) * -(-num_runs // jax.local_device_count())
     limit = int(MEMORY_SHARE * runtime.device_bytes())
     if capacity * row > limit:
         raise ConfigError(
-            f"data.capacity = {capacity} transitions x {num_runs} runs take {capacity * row / 1e9:.1f} GB per "
-            f"device, more than {limit / 1e9:.1f} GB ({MEMORY_SHARE:.0%} of its memory); "
+            f"data.capacity = {capacity} transitions x {num_runs} runs take "
+            f"{capacity * row / 1e9:.1f} GB per device, more than {limit / 1e9:.1f} GB "
+            f"({MEMORY_SHARE:.0%} of its memory); "
             f"the capacity that fits: {limit // row}"
         )

@@ -1,4 +1,6 @@
-"""Compiling the programs of a pack ahead of time, side by side, with every shape and sharding known."""
+"""Compiling the programs of a pack ahead of time, side by side, with every shape and sharding
+known.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
-"""The host side of a run: dispatch chunks, log, evaluate, save, stop; the device never waits for it.
+"""The host side of a run: dispatch chunks, log, evaluate, save, stop; the device never waits for
+it.
 
-While chunk c runs, the metrics of chunk c - 1 are fetched and written. What ends up in a row depends on
-counters only; the clock decides nothing but the length of a chunk and when a checkpoint is due.
+While chunk c runs, the metrics of chunk c - 1 are fetched and written. What ends up in a row
+depends on counters only; the clock decides nothing but the length of a chunk and when a checkpoint
+is due.
 """
 
 from __future__ import annotations
@@ -187,8 +189,9 @@ class Driver:
             bad = [name for name, sums in metrics.learner.items() if not np.isfinite(sums[index])]
             last = self.checkpoints.latest() if self.checkpoints else None
             text = (
-                f"run {run.id}: {', '.join(f'train/{name}' for name in bad)} not finite between env_steps "
-                f"{span[0]} and {span[1]}; last good checkpoint: {last or 'none yet'}"
+                f"run {run.id}: {', '.join(f'train/{name}' for name in bad)} not finite "
+                f"between env_steps {span[0]} and {span[1]}; "
+                f"last good checkpoint: {last or 'none yet'}"
             )
             if len(self.progress.dead) == len(self.runs):
                 raise NaNError(text)

@@ -19,8 +19,8 @@ def evaluate(
     Args:
       act: obs [E, *O] -> action [E, A].
     Returns:
-      return f32[E] and length i32[E] (agent steps). An environment that ended stays as it is: there is no
-      reset inside the loop, hence no reset program to compile.
+      return f32[E] and length i32[E] (agent steps). An environment that ended stays as it is: there
+      is no reset inside the loop, hence no reset program to compile.
     """
 
     def step(_, carry):

@@ -1,15 +1,16 @@
-"""What a row of metrics holds, from the sums that a run keeps on device. Every logged name is explained here.
+"""What a row of metrics holds, from the sums that a run keeps on device. Every logged name is
+explained here.
 
-train/return, train/length   mean return and agent steps of the episodes that ended since the last row
-train/episodes               how many those were
-train/<loss, q, alpha, ...>  the learner's own metrics, mean over the gradient steps since the last row
-data/nan                     environments whose physics diverged (terminated with reward 0) since the last row
-data/utd                     gradient steps per transition so far, the prefill not counted
-eval/return                  mean over one deterministic episode per evaluation start
-eval/return_iqm, _min        mean of the middle half, and the worst
-eval/length                  mean agent steps of those episodes
-time/env_steps_per_s         transitions of one run per second; time/updates_per_s its gradient steps
-time/device_mem_gb           in use on the first device, where the backend says
+train/return, train/length  mean return and agent steps of episodes that ended since the last row
+train/episodes              how many those were
+train/<loss, q, alpha ...>  the learner's own metrics, mean over the gradient steps since then
+data/nan                    environments that diverged since then (terminated with reward 0)
+data/utd                    gradient steps per transition so far, those without updates not counted
+eval/return                 mean over one deterministic episode per evaluation start
+eval/return_iqm, _min       mean of the middle half, and the worst
+eval/length                 mean agent steps of those episodes
+time/env_steps_per_s        transitions of one run per second; time/updates_per_s: gradient steps
+time/device_mem_gb          in use on the first device, where the backend says
 """
 
 from __future__ import annotations

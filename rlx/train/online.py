@@ -1,12 +1,15 @@
-"""The online loop (Anakin, Hessel et al. 2021): environments, replay and updates in one compiled program.
+"""The online loop (Anakin, Hessel et al. 2021): environments, replay and updates in one compiled
+program.
 
-One iteration = H x (act, step all N environments, write the ring), then G x (sample, update). H, G, the number
-of iterations and whether actions are random are arguments: one compile serves the prefill and every UTD.
+One iteration = H x (act, step all N environments, write the ring), then G x (sample, update). H, G,
+the number of iterations and whether actions are random are arguments: one compile serves the
+prefill and every
+  UTD.
 
-Everything carries a leading run axis R (seeds x numeric settings), vmapped and sharded over the mesh axis
-`run`; environments, ring columns and batch rows are sharded over `data` by logical shards. A solo run on one
-device is the same code with R = 1 and a mesh of 1. The counters are shared by all runs, so that every `cond`
-and ring write stays un-batched under `vmap`.
+Everything carries a leading run axis R (seeds x numeric settings), vmapped and sharded over the
+mesh axis `run`; environments, ring columns and batch rows are sharded over `data` by logical
+shards. A solo run on one device is the same code with R = 1 and a mesh of 1. The counters are
+shared by all runs, so that every `cond` and ring write stays un-batched under `vmap`.
 """
 
 from __future__ import annotations
@@ -40,7 +43,9 @@ MUST_BE_FINITE = ("loss", "grad_norm")  # endings of the metrics that stop a run
 
 
 class Online(NamedTuple):
-    """Three jitted programs over one mesh; `specs` holds the PartitionSpec of every part of a TrainState."""
+    """Three jitted programs over one mesh; `specs` holds the PartitionSpec of every part of a
+    TrainState.
+    """
 
     init: Callable[..., TrainState]  # seeds i32[R], hp {name: f32[R]}
     chunk: Callable[
@@ -65,8 +70,9 @@ def build(
     """Join a learner, environments and a replay ring into the programs of an online run.
 
     Args:
-      make_learner: axis name -> Learner; called with "data", the mesh axis its losses are averaged over.
-      batch_size, eval_episodes: over all devices.   shards: logical shards, a multiple of the `data` axis.
+      make_learner: axis name -> Learner; called with "data", the mesh axis its losses are averaged
+        over.
+      batch_size, eval_episodes: over all devices.   shards: logical, a multiple of the `data` axis.
     """
     data = mesh.shape["data"]
     local_shards, local_envs, local_eval = (
@@ -176,11 +182,13 @@ def build(
             act = lambda obs: learner.act(state.learner, obs, keys, False)[0]  # noqa: E731
             return state.replace(eval_start=evaluate(act, vec, state.eval_start))
 
-        # Without the ring and the environments: evaluation reads the learner, its starts and the seed.
+        # Without the ring and the environments: evaluation reads the learner, its starts and the
+        # seed.
         return over_runs(run, state.replace(buffer=None, env=None)).eval_start
 
-    # The parts joined over the mesh. Only updates differentiate, and only there does shard_map's typing of
-    # replicated values (check_vma) decide what a gradient is; simulators' loops are not written for it.
+    # The parts joined over the mesh. Only updates differentiate, and only there does shard_map's
+    # typing of replicated values (check_vma) decide what a gradient is; simulators' loops are not
+    # written for it.
 
     def sharded(function: Callable, in_specs, out_specs, check: bool = False) -> Callable:
         return jax.shard_map(

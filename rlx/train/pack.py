@@ -1,6 +1,8 @@
-"""One pack of online runs from config to finished workdir: check, build, compile, resume, drive, report.
+"""One pack of online runs from config to finished workdir: check, build, compile, resume, drive,
+report.
 
-Every online experiment calls `check`, `Session` and `Session.run`; only the learner and the environment differ.
+Every online experiment calls `check`, `Session` and `Session.run`; only the learner and the
+environment differ.
 """
 
 from __future__ import annotations
@@ -37,7 +39,9 @@ MakeLearner = Callable[[ConfigDict, EnvSpec, str | None], Learner]  # an agent's
 
 
 def static_key(config: ConfigDict, hp: Iterable[str], sizes: Sizes, num_runs: int) -> str:
-    """Name the compiled programs a config needs: two configs with one key share them (UTD, lr, steps, ...)."""
+    """Name the compiled programs a config needs: two configs with one key share them (UTD, lr,
+    steps, ...).
+    """
     learner = {name: value for name, value in config.learner.to_dict().items() if name not in hp}
     parts = (
         learner,
@@ -57,9 +61,11 @@ def claim(
     overwrite: bool,
     retry_failed: bool,
 ) -> dict[str, Any] | None:
-    """Take `workdir` for these runs, before any compile; return its result if it is finished already.
+    """Take `workdir` for these runs, before any compile; return its result if it is finished
+    already.
 
-    Raises WorkdirError when it belongs to another config, or holds a failed run (see `claim_workdir`).
+    Raises WorkdirError when it belongs to another config, or holds a failed run (see
+    `claim_workdir`).
     """
     axes = {name: [run.hp[name] for run in runs] for name in runs[0].hp}
     claim_workdir(
@@ -77,7 +83,8 @@ def claim(
 class Session:
     """Compiled programs for packs of one shape; `run` trains one pack in one workdir.
 
-    Keep the object over the entries of a sweep: every UTD, learning rate and length reuses its programs.
+    Keep the object over the entries of a sweep: every UTD, learning rate and length reuses its
+    programs.
     """
 
     def __init__(
@@ -125,17 +132,19 @@ class Session:
     ) -> dict[str, Any]:
         """Train `runs` to the end of `plan` or to a stop signal; return the facts of the pack.
 
-        Resumes when `workdir` (claimed, see `claim`) holds a checkpoint. Keys: status ("done", "preempted",
-        "interrupted"), utd, utd_achieved, env_steps, grad_steps, wall_s (training alone), compile_s,
-        env_steps_per_s and updates_per_s (summed over the runs, of this launch), evals, dead.
+        Resumes when `workdir` (claimed, see `claim`) holds a checkpoint. Keys: status ("done",
+        "preempted", "interrupted"), utd, utd_achieved, env_steps, grad_steps, wall_s (training
+        alone), compile_s, env_steps_per_s and updates_per_s (summed over the runs, of this launch),
+        evals, dead.
         """
         settings = config.checkpoint
         checkpoints = checkpoint.Checkpoints(workdir, settings.keep, settings.keep_every)
         save_ring = settings.buffer and self.ring_gb <= settings.buffer_limit_gb
         if not save_ring:
             print(
-                f"checkpoints leave out the replay ring ({self.ring_gb:.1f} GB; checkpoint.buffer = "
-                f"{settings.buffer}, checkpoint.buffer_limit_gb = {settings.buffer_limit_gb}): "
+                f"checkpoints leave out the replay ring ({self.ring_gb:.1f} GB; "
+                f"checkpoint.buffer = {settings.buffer}, "
+                f"checkpoint.buffer_limit_gb = {settings.buffer_limit_gb}): "
                 "a resume refills it first, and is not exact"
             )
         restored = self.restore(checkpoints, save_ring, plan)
@@ -235,7 +244,9 @@ def zeros(template: PyTree) -> PyTree:
 
 
 def make_pack_mesh(config: ConfigDict, num_runs: int, shards: int) -> Mesh:
-    """Lay out the mesh; `mesh.run = 0` splits runs over as many devices as divide the devices and fit the runs."""
+    """Lay out the mesh; `mesh.run = 0` splits runs over as many devices as divide the devices and
+    fit the runs.
+    """
     run, data = config.mesh.run, config.mesh.data
     if run == 0:
         run = sharding.largest_divisor(jax.device_count(), num_runs)

@@ -1,6 +1,7 @@
 """When things happen, in whole iterations: the exact updates-to-data ratio, events, chunk lengths.
 
-Everything here is a function of counters, never of the clock, so that a resumed run takes the same steps.
+Everything here is a function of counters, never of the clock, so that a resumed run takes the same
+steps.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ MAX_STEPS = 64  # vector steps per iteration, where the ratio allows
 
 
 def utd_schedule(utd: Fraction, num_envs: int) -> tuple[int, int]:
-    """Return (H, G): vector steps and gradient steps per iteration, G / (H * num_envs) = utd within 1 %.
+    """Return (H, G): vector steps and gradient steps per iteration, G / (H * num_envs) = utd within
+    1 %.
 
-    H is the smallest that works, up to 64 (larger only where utd * num_envs < 1/64). Raises ConfigError with
-    the nearest feasible ratios when there is none.
+    H is the smallest that works, up to 64 (larger only where utd * num_envs < 1/64). Raises
+    ConfigError with the nearest feasible ratios when there is none.
     """
     longest = max(MAX_STEPS, math.ceil(1 / (utd * num_envs)))
     feasible = [(H, max(1, round(utd * H * num_envs))) for H in range(1, longest + 1)]
@@ -64,7 +66,9 @@ class Schedule:
         return min(steps if quiet is None else [*steps, quiet])
 
     def crossed(self, period: int, before: int, after: int) -> bool:
-        """Say whether a multiple of `period` transitions lies in (before, after], both vector steps."""
+        """Say whether a multiple of `period` transitions lies in (before, after], both vector
+        steps.
+        """
         return after * self.num_envs // period > before * self.num_envs // period
 
     def iterations(self, step: int, limit: int) -> int:

@@ -46,7 +46,8 @@ def strip(learner_state: PyTree) -> PyTree:
 def over_runs(run: Callable[[TrainState], TrainState], state: TrainState) -> TrainState:
     """Map `run` over the run axis of `state`; the counters are shared, so they stay un-batched.
 
-    One local run is squeezed instead: a batch axis of one costs 10-40 % per update on a CPU (64x64 nets).
+    One local run is squeezed instead: a batch axis of one costs 10-40 % per update on a CPU (64x64
+    nets).
     """
 
     def body(state: TrainState, counters: tuple[jax.Array, ...]):

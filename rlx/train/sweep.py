@@ -16,7 +16,8 @@ def expand(
 ) -> list[Run]:
     """Return one `Run` per seed and point of `grid` = {numeric setting: values}, seeds fastest.
 
-    Raises ConfigError for a name that is no numeric setting of the learner (`hp`), or repeated values.
+    Raises ConfigError for a name that is no numeric setting of the learner (`hp`), or repeated
+    values.
     """
     for name, values in grid.items():
         if name not in hp:
@@ -36,7 +37,7 @@ def expand(
 def arrays(
     runs: Sequence[Run], hp: Mapping[str, float], multiple: int
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Return (seeds i32[R], {setting: f32[R]}), the last run repeated until `multiple` divides R."""
+    """Return (seeds i32[R], {setting: f32[R]}), padded with the last run to a `multiple`."""
     padded = [*runs, *[runs[-1]] * (-len(runs) % multiple)]
     seeds = np.array([run.seed for run in padded], np.int32)
     settings = {

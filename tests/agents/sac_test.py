@@ -238,8 +238,8 @@ def test_adam_keeps_its_moments_over_three_updates():
         assert int(state.opt_state["critic"][0].count) == t
 
 
-def test_actor_gradient_by_finite_differences_of_the_jax_loss_itself():
-    """Directional derivatives in 5 random directions; the norm metric is the gradient's."""
+def test_the_actors_gradient_by_finite_differences_in_random_directions():
+    """The gradient is what Adam's first moment shows; its norm is the metric."""
     learner, state = started(config(lr=0.0))
     rows, random = batch(), keys(1)
     after, metrics = jax.jit(learner.update)(state, rows, random)
@@ -341,7 +341,7 @@ def test_act_explores_by_the_policy_and_evaluates_by_its_mean():
 
 
 def test_normalized_observations_are_what_a_plain_learner_would_see():
-    """Statistics (mean 2, std 3 of count 10): update and act equal the plain ones on (x - 2) / 3."""
+    """With mean 2 and standard deviation 3, update and act are the plain ones on (x - 2) / 3."""
     learner, state = started(config(normalize_obs=True))
     plain, _ = started(config())
     stats = running_stats.RunningStats(jnp.float32(10.0), jnp.full(OBS, 2.0), jnp.full(OBS, 90.0))
@@ -353,10 +353,11 @@ def test_normalized_observations_are_what_a_plain_learner_would_see():
     assert_close(got.params, want.params, atol=1e-5)
     assert_close(got.obs_stats, stats, rtol=0)
     for explore in (True, False):
-        a, _ = learner.act(state, rows.obs, keys(), explore)
-        b, _ = plain.act(state.replace(obs_stats=None), moved.obs, keys(), explore)
+        a, _ = jax.jit(learner.act, static_argnums=3)(state, rows.obs, keys(), explore)
+        bare = state.replace(obs_stats=None)
+        b, _ = jax.jit(plain.act, static_argnums=3)(bare, moved.obs, keys(), explore)
         np.testing.assert_allclose(a, b, atol=1e-5)
-    assert agents.make(config(), SPEC).init(jax.random.key(0), {"lr": 0.0}).obs_stats is None
+    assert started(config())[1].obs_stats is None
 
 
 def test_only_one_bounded_action_vector_and_one_observation_vector():

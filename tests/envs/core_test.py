@@ -14,7 +14,7 @@ from rlx.types import EnvState
 
 
 def play(env, num_envs, steps, action=0.0, shards=1, **options):
-    """Run `steps` vector steps; return the VecStates (before each, then the last), the TimeSteps."""
+    """Run `steps` steps; return the VecStates (before each, and the last), the TimeSteps."""
     vec = vectorize(env, num_envs, **options)
     pool, _ = jax.jit(vec.initial, static_argnums=1)(jax.random.key(11), 1)
     state = jax.jit(vec.reset)(pool, keys(0, shards))

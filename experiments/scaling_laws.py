@@ -15,12 +15,10 @@ import json
 import sys
 from pathlib import Path
 
-from ml_collections import ConfigDict
-
-from experiments import scaling_table
+from experiments import scaling_result, scaling_table
+from experiments.scaling_rule import at_utd
 from rlx import agents, envs
 from rlx.infra import cli, errors, runtime
-from rlx.scaling import rules
 from rlx.train import campaign
 
 DEFAULT = "configs/scaling_laws.py"
@@ -69,11 +67,11 @@ def main(argv: list[str] | None = None) -> int:
     ]
     entries.sort(key=lambda entry: entry.config.learner.batch_size)  # one compile per batch size
     if options.dry_run:
-        print(json.dumps([scaling_table.describe(entry, env) for entry in entries], indent=2))
+        print(json.dumps([scaling_result.describe(entry, env) for entry in entries], indent=2))
         return 0
 
     def report(entry: campaign.Entry, facts: dict) -> dict:
-        return scaling_table.report(entry, env, facts)
+        return scaling_result.report(entry, env, facts)
 
     code = campaign.run_all(
         entries,
@@ -84,43 +82,6 @@ def main(argv: list[str] | None = None) -> int:
         retry_failed=options.retry_failed,
     )
     return code if code or len(utds) == 1 else scaling_table.fit(config, root)
-
-
-def at_utd(config: ConfigDict, utd: float, given: frozenset[str]) -> ConfigDict:
-    """Return `config` at one UTD: length from the sweep, batch size and learning rate from the
-    rule.
-
-    What the user set by hand (`given`) stays. Every UTD gets the same ring, so that all share a
-    compile.
-    """
-    own = ConfigDict(config.to_dict())
-    lengths = dict(
-        zip(config.sweep.utd, config.sweep.env_steps, strict=bool(config.sweep.env_steps))
-    )
-    own.train.utd = utd
-    if "train.env_steps" not in given:
-        own.train.env_steps = lengths.get(utd, config.train.env_steps)
-    if own.data.capacity is None:
-        own.data.capacity = min(1_000_000, max(config.train.env_steps, *lengths.values(), 0))
-    batch_size, lr = rule(config, utd)
-    if config.rule.batch_size and "learner.batch_size" not in given:
-        own.learner.batch_size = batch_size
-    if config.rule.lr and "learner.lr" not in given:
-        own.learner.lr = lr
-    return own.lock()
-
-
-def rule(config: ConfigDict, utd: float) -> tuple[int, float]:
-    """Return (batch size, learning rate) at `utd`: published slopes through the config's own point.
-
-    With `rule.anchor_utd` = 0 the published values themselves (mean over the benchmark's tasks).
-    """
-    published = rules.published_rule(config.rule.benchmark)
-    if not config.rule.anchor_utd:
-        return published.batch_size(utd), published.learning_rate(utd)
-    ratio = utd / config.rule.anchor_utd
-    batch_size = rules.tabulated_batch(config.learner.batch_size * ratio**published.batch_slope)
-    return batch_size, rules.tabulated_rate(config.learner.lr * ratio**published.rate_slope)
 
 
 if __name__ == "__main__":

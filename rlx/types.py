@@ -1,10 +1,8 @@
 """The contracts of the house: what an environment, a buffer and a learner are.
 
-Everything that runs under `jit` is a pure function of pytrees; each contract below is a NamedTuple
-of such functions, so that any implementation that fits the signatures composes with any other.
-
-Counting, everywhere: `env_steps` = transitions = agent steps of single environments;
-physics frames = env_steps * action_repeat; `utd` = gradient steps per transition.
+Each is a NamedTuple of pure functions of pytrees: what fits the signatures composes.
+Counting, everywhere: `env_steps` = transitions = agent steps of single environments; physics
+frames = env_steps * action_repeat; `utd` = gradient steps per transition.
 """
 
 from __future__ import annotations
@@ -30,7 +28,7 @@ class Spec(NamedTuple):
 
 
 class EnvSpec(NamedTuple):
-    """What a learner needs to know of an environment."""
+    """What a learner needs to know of an environment: observations and actions."""
 
     obs: Spec
     action: Spec
@@ -40,30 +38,25 @@ class EnvSpec(NamedTuple):
 class Transition:
     """One step of experience; all leaves share the same leading axes `[...]`.
 
-    obs, next_obs: `[..., *O]`; `next_obs` is the true successor, never a reset observation.
-    action: `[..., A]` float32 in [-1, 1], or int32.   reward: `[...]`, summed over action repeat.
-    terminated, truncated: `[...]` bool, the MDP ended (no bootstrap), the clock ended (bootstrap).
-    extras: e.g. `discount = discount**k * (1 - terminated)`, which every sampled batch brings.
+    extras: every sampled batch brings `discount` = gamma**k * (1 - terminated).
     """
 
-    obs: PyTree
-    action: jax.Array
-    reward: jax.Array
-    next_obs: PyTree
-    terminated: jax.Array
-    truncated: jax.Array
+    obs: PyTree  # [..., *O]
+    action: jax.Array  # [..., A] float32 in [-1, 1], or int32
+    reward: jax.Array  # [...], summed over action repeat
+    next_obs: PyTree  # the true successor, never a reset observation
+    terminated: jax.Array  # [...] bool, the MDP ended: do not bootstrap
+    truncated: jax.Array  # [...] bool, the clock ended: do bootstrap
     extras: dict[str, jax.Array] = struct.field(default_factory=dict)
 
 
 @struct.dataclass
 class Episode:
-    """Episodes that ended at this step: `return_ [N]`, `length [N]` (agent steps) count only where
-    `done [N]`.
-    """
+    """Episodes that ended at this step; `return_` and `length` count only where `done`."""
 
-    return_: jax.Array
-    length: jax.Array
-    done: jax.Array
+    return_: jax.Array  # [N] f32
+    length: jax.Array  # [N] int32, agent steps
+    done: jax.Array  # [N] bool
 
 
 @struct.dataclass
@@ -102,53 +95,42 @@ class Env(NamedTuple):
 
 @struct.dataclass
 class Keys:
-    """Randomness of the logical shards held by this device: one key per shard.
+    """Randomness of the logical shards held by this device: one key per shard."""
 
-    keys: `[s]` typed keys.   ids: `[s]` int32, global numbers.   count: shards over all devices.
-    """
-
-    keys: jax.Array
-    ids: jax.Array
-    count: int = struct.field(pytree_node=False)
+    keys: jax.Array  # [s] typed keys
+    ids: jax.Array  # [s] int32, global shard numbers
+    count: int = struct.field(pytree_node=False)  # shards over all devices
 
 
 @struct.dataclass
 class VecState:
-    """State of N environments. `obs` is what to act on next (already reset where the last step was
-    done).
-    """
+    """State of N environments."""
 
-    env: EnvState  # [N, ...]
+    env: EnvState  # [N, ...]; its obs is what to act on next, already reset where done
     pool: EnvState  # [P, ...] initial states to restart from, the same on every device
     start: jax.Array  # [N] int32, which of them the running episode began with
     length: jax.Array  # [N] int32, agent steps in the running episode
     return_: jax.Array  # [N] f32, return of the running episode
 
-    @property
-    def obs(self) -> PyTree:
-        return self.env.obs
-
 
 class VecEnv(NamedTuple):
-    """N environments side by side, with time limit, action repeat and reset; see
-    `rlx.envs.core.vectorize`.
+    """N environments with time limit, action repeat and reset; made by `rlx.envs.core.vectorize`.
+
+    initial(key, E) -> (pool [P, ...], E further initial states [E, ...])
+    reset(pool, Keys) -> VecState;   step(VecState, action [N, A], Keys) -> (VecState, TimeStep)
     """
 
     env: Env
     num_envs: int
     episode_steps: int  # agent steps until truncation
     action_repeat: int
-    initial: Callable[
-        [jax.Array, int], tuple[EnvState, EnvState]
-    ]  # key, E -> pool [P, ...], others [E, ...]
-    reset: Callable[[EnvState, Keys], VecState]  # initial states, keys -> state
-    step: Callable[
-        [VecState, jax.Array, Keys], tuple[VecState, TimeStep]
-    ]  # state, action [N, A], keys
+    initial: Callable[[jax.Array, int], tuple[EnvState, EnvState]]
+    reset: Callable[[EnvState, Keys], VecState]
+    step: Callable[[VecState, jax.Array, Keys], tuple[VecState, TimeStep]]
 
 
 class Buffer(NamedTuple):
-    """A replay memory of pure functions; `step` = vector steps added so far, kept by the loop.
+    """A replay memory; `step` = vector steps added so far, kept by the loop.
 
     init(example Transition without batch axes, num_envs) -> state `[T, N, ...]`
     add(state, step, transition [N, ...]) -> state
@@ -162,13 +144,12 @@ class Buffer(NamedTuple):
 
 
 class Learner(NamedTuple):
-    """An algorithm of pure functions; `State` is the agent's own `flax.struct` dataclass.
+    """An algorithm; State: params, target_params, opt_state, hp, obs_stats (or None), grad_steps.
 
-    init(key, hp: {name: f32[]}) -> State, with at least
-        params, target_params, opt_state, hp, obs_stats (or None), grad_steps
+    init(key, hp: {name: f32[]}) -> State
     update(State, batch Transition, Keys) -> (State, Metrics); one batch, one gradient step
     act(State, obs [N, *O], Keys, explore: bool) -> (action [N, A], extras)
-    hp: the numeric settings, as Python floats, that `init` takes (and a pack of runs may vary)
+    hp: the numeric settings that `init` takes, which the runs of a pack may vary
     """
 
     init: Callable[..., PyTree]

@@ -68,7 +68,7 @@ def vectorize(
         return VecState(states, pool, index, jnp.zeros_like(index), jnp.zeros_like(states.reward))
 
     def step(state: VecState, action: jax.Array, keys: Keys) -> tuple[VecState, TimeStep]:
-        before = state.obs
+        before = state.env.obs
         env_state, nan = guard(step_batch(state.env, action))
         length = state.length + 1
         return_ = state.return_ + env_state.reward

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 from rlx.infra.errors import ConfigError
+from rlx.infra.trees import as_dict, from_dict, paths, shapes_of
 from rlx.types import PyTree
 
 FOLDER = "checkpoints"
@@ -112,38 +112,8 @@ class Checkpoints:
             )
 
 
-def paths(tree: PyTree) -> list[tuple[str, Any]]:
-    """Return [(key path such as "learner.params.actor.bias", leaf)] in the order of the leaves."""
-    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
-    return [(jax.tree_util.keystr(path, simple=True, separator="."), leaf) for path, leaf in leaves]
-
-
-def shapes_of(tree: PyTree) -> dict[str, str]:
-    """Return {key path: shape and dtype} of every leaf."""
-    return {path: f"{tuple(leaf.shape)} {leaf.dtype}" for path, leaf in paths(tree)}
-
-
-def as_dict(tree: PyTree) -> dict[str, Any]:
-    """Return {key path: leaf} without leaves of size zero, which MJX has and orbax refuses."""
-    return {path: leaf for path, leaf in paths(tree) if leaf.size}
-
-
-def from_dict(saved: dict[str, Any], template: PyTree) -> PyTree:
-    """Put the leaves of `as_dict` back into the structure of `template`."""
-
-    def leaf(path: str, like: jax.ShapeDtypeStruct) -> jax.Array:
-        if like.size:
-            return saved[path]
-        return jax.device_put(np.zeros(like.shape, like.dtype), like.sharding)
-
-    leaves = [leaf(path, like) for path, like in paths(template)]
-    return jax.tree.unflatten(jax.tree.structure(template), leaves)
-
-
 def read_params(workdir: str | Path) -> PyTree:
-    """Return the policy export of the newest checkpoint of `workdir` as nested dicts of NumPy
-    arrays.
-    """
+    """Return the policy export of the newest checkpoint of `workdir`: nested dicts of arrays."""
     import orbax.checkpoint as ocp
 
     folder = Path(workdir).absolute() / FOLDER
@@ -156,7 +126,7 @@ def read_params(workdir: str | Path) -> PyTree:
 def with_params(workdir: str | Path, learner: PyTree) -> PyTree:
     """Return the learner state with the parameters of the newest checkpoint of `workdir`."""
     saved = read_params(workdir)["params"]
-    fresh = jax.tree.map(lambda x: x, learner.params)
+    fresh = learner.params
     mismatch = shapes_of(saved).items() ^ shapes_of(fresh).items()
     if mismatch:
         lines = "; ".join(f"{path} {shape}" for path, shape in sorted(mismatch)[:8])

@@ -36,6 +36,20 @@ def make_mesh(run: int = 1, data: int = -1, fsdp: int = 1, devices: list | None 
     )
 
 
+def lay_out(run: int, data: int, fsdp: int, num_runs: int, shards: int) -> Mesh:
+    """Return the mesh of a pack; checks `shards` against the data axis.
+
+    run = 0 splits the runs over as many devices as divide the devices and fit the runs; data = -1
+    takes as many of the remaining ones as divide the shards.
+    """
+    if run == 0:
+        run = largest_divisor(jax.device_count(), num_runs)
+    if data == -1:
+        data = largest_divisor(shards, max(1, jax.device_count() // run))
+    check_shards(shards, data)
+    return make_mesh(run, data, fsdp)
+
+
 def default_shards(num_envs: int, batch_size: int) -> int:
     """Logical shards of an experiment: the largest of 8, 4, 2, 1 that divides both numbers."""
     return next(s for s in (8, 4, 2, 1) if num_envs % s == 0 and batch_size % s == 0)

@@ -1,4 +1,4 @@
-"""What a config comes to, and what cannot run: refused before any compile, naming field and value."""
+"""What a config comes to, and what cannot run: refused before any compile, by field and value."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ def build(
         traces["init"] += 1
         num_runs = seed.shape[0]
         state, env, eval_start = jax.vmap(init_run)(seed, hp)
-        example = example_transition(jax.tree.map(lambda x: x[0, 0], env.obs), action_spec)
+        example = example_transition(jax.tree.map(lambda x: x[0, 0], env.env.env.obs), action_spec)
         zeros = jnp.zeros((num_runs, local_shards))
         names = metric_names(make_learner(None), example, hp)
         zero = jnp.int32(0)

@@ -16,7 +16,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from rlx.data.buffer import make_buffer
@@ -98,7 +97,8 @@ class Session:
         """Build and compile for `num_runs` runs of `config`; `sizes` from `check`."""
         start = time.perf_counter()
         self.learner_for = lambda config: make_learner(config.learner, env.spec, None)
-        self.mesh = make_pack_mesh(config, num_runs, sizes.shards)
+        mesh = config.mesh
+        self.mesh = sharding.lay_out(mesh.run, mesh.data, mesh.fsdp, num_runs, sizes.shards)
         self.padded = -(-num_runs // self.mesh.shape["run"]) * self.mesh.shape["run"]
         env_config = config.env
         vec = vectorize(
@@ -241,16 +241,3 @@ class Session:
 def zeros(template: PyTree) -> PyTree:
     """Return zeros of the template's shapes, on its shardings."""
     return jax.tree.map(lambda x: jax.device_put(np.zeros(x.shape, x.dtype), x.sharding), template)
-
-
-def make_pack_mesh(config: ConfigDict, num_runs: int, shards: int) -> Mesh:
-    """Lay out the mesh; `mesh.run = 0` splits runs over as many devices as divide the devices and
-    fit the runs.
-    """
-    run, data = config.mesh.run, config.mesh.data
-    if run == 0:
-        run = sharding.largest_divisor(jax.device_count(), num_runs)
-    if data == -1:
-        data = sharding.largest_divisor(shards, max(1, jax.device_count() // run))
-    sharding.check_shards(shards, data)
-    return sharding.make_mesh(run, data, config.mesh.fsdp)

@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 from experiments import scaling_result, scaling_table
-from experiments.scaling_rule import at_utd
+from experiments.scaling_plan import at_utd, describe
 from rlx import agents, envs
 from rlx.infra import cli, errors, runtime
 from rlx.train import campaign
@@ -67,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
     ]
     entries.sort(key=lambda entry: entry.config.learner.batch_size)  # one compile per batch size
     if options.dry_run:
-        print(json.dumps([scaling_result.describe(entry, env) for entry in entries], indent=2))
+        print(json.dumps([describe(entry, env) for entry in entries], indent=2))
         return 0
 
     def report(entry: campaign.Entry, facts: dict) -> dict:

@@ -1,17 +1,13 @@
-"""What a finished scaling run says: `result.json`, a summary of two lines; its plan before."""
+"""What a finished scaling run says: `result.json`, a summary of two lines"""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from experiments import scaling_table
-from rlx import agents
-from rlx.data.buffer import buffer_bytes
+from experiments import scaling_plan, scaling_table
 from rlx.infra.logging import Run
 from rlx.scaling.curves import crossings
 from rlx.train.campaign import Entry
@@ -22,7 +18,7 @@ def result(config: ConfigDict, env: Env, runs: list[Run], facts: dict[str, Any])
     """Return `result.json`: what was asked, achieved and measured, with D_J and FLOPs per
     threshold.
     """
-    spent, kept = scaling_table.cost(config, env), scaling_table.living(runs, facts)
+    spent, kept = scaling_plan.cost(config, env), scaling_table.living(runs, facts)
     steps = np.array([point["env_steps"] for point in facts["evals"]])
     returns = np.array([[point["return_"][i] for i in kept] for point in facts["evals"]])
     levels = np.array(config.fit.thresholds)
@@ -85,25 +81,3 @@ def report(entry: Entry, env: Env, facts: dict[str, Any]) -> dict[str, Any]:
     print(summary(found))
     print(f"written: {entry.workdir / 'result.json'}")
     return found
-
-
-def describe(entry: Entry, env: Env) -> dict[str, Any]:
-    """Return what an entry would run and hold, without compiling anything."""
-    config, plan = entry.config, entry.plan
-    learner = agents.make(config.learner, env.spec)
-    shapes = jax.eval_shape(learner.init, jax.random.key(0), learner.hp)
-    obs, action, *_ = scaling_table.net(config, env)
-    return {
-        "workdir": str(entry.workdir),
-        "runs": [run.id for run in entry.runs],
-        "parameters": sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes.params)),
-        "buffer_gb": len(entry.runs) * buffer_bytes(entry.sizes.capacity, obs, action) / 1e9,
-        "flops_per_update": scaling_table.cost(config, env).per_update,
-        "batch_size": config.learner.batch_size,
-        "lr": config.learner.lr,
-        "utd": config.train.utd,
-        "vector_steps_per_iteration": plan.H,
-        "updates_per_iteration": plan.G,
-        "prefill_env_steps": plan.prefill * plan.num_envs,
-        "env_steps": plan.total,
-    }

@@ -4,35 +4,22 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
+from experiments import scaling_plan
 from rlx.infra import files
 from rlx.infra.errors import ConfigError
 from rlx.infra.logging import Run
-from rlx.scaling import flops
 from rlx.scaling import report as laws
 from rlx.types import Env
 
 COLUMNS = (
     "algo,task,utd,batch_size,learning_rate,model_size,seed,env_step,return,grad_step,flops,wall_s,num_envs"
 ).split(",")
-
-
-def net(config: ConfigDict, env: Env) -> tuple:
-    """Return (obs size, action size, critic widths, actor widths)."""
-    obs, action = (math.prod(spec.shape) for spec in (env.spec.obs, env.spec.action))
-    return obs, action, tuple(config.learner.critic_hidden), tuple(config.learner.actor_hidden)
-
-
-def cost(config: ConfigDict, env: Env) -> flops.Flops:
-    """FLOPs of the learner per update and per transition."""
-    learner = config.learner
-    return flops.sac(*net(config, env), learner.batch_size, learner.ensemble, learner.layer_norm)
 
 
 def normalized(config: ConfigDict, returns: np.ndarray) -> np.ndarray:
@@ -50,7 +37,7 @@ def rows(
     config: ConfigDict, env: Env, runs: list[Run], facts: dict[str, Any]
 ) -> list[dict[str, Any]]:
     """Return one row per run and evaluation; `utd` is the achieved one."""
-    spent = cost(config, env)
+    spent = scaling_plan.cost(config, env)
     table = []
     for index in living(runs, facts):
         for point in facts["evals"]:

@@ -105,7 +105,7 @@ def build(
         traces["init"] += 1
         num_runs = seed.shape[0]
         state, env, eval_start = jax.vmap(init_run)(seed, hp)
-        example = example_transition(jax.tree.map(lambda x: x[0, 0], env.env.env.obs), action_spec)
+        example = example_transition(jax.tree.map(lambda x: x[0, 0], env.env.obs), action_spec)
         zeros = jnp.zeros((num_runs, local_shards))
         names = metric_names(make_learner(None), example, hp)
         zero = jnp.int32(0)
@@ -135,7 +135,7 @@ def build(
             return rows(lambda key: jax.random.uniform(key, shape, minval=-1.0, maxval=1.0), keys)
 
         action = jax.lax.cond(
-            random, uniform, lambda: learner.act(state.learner, state.env.obs, keys, True)[0]
+            random, uniform, lambda: learner.act(state.learner, state.env.env.obs, keys, True)[0]
         )
         env, ts = vec.step(state.env, action, keys_for(state.seed, state.step + 1, "env"))
         transition = Transition(ts.obs, action, ts.reward, ts.next_obs, ts.terminated, ts.truncated)

@@ -53,7 +53,7 @@ def of_run(state, r):
     """Run r of a pack as a state of one run; counters stay."""
     counters = {"step", "grad_steps", "ring_start"}
     cut = lambda tree: jax.tree.map(lambda x: x[r : r + 1], tree)  # noqa: E731
-    parts = {k: v if k in counters else v for k, v in vars(state).items()}
+    parts = dict(vars(state))
     learner = parts.pop("learner")
     shared = {name: parts.pop(name) for name in counters}
     bare = cut(learner.replace(grad_steps=None)).replace(grad_steps=learner.grad_steps)

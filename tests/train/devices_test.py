@@ -1,0 +1,104 @@
+"""8 fake devices do what one does: the device count is no part of an experiment.
+
+One process for each device count writes its numbers; the test compares the files. Few updates, no
+timing: fake devices share two cores. Rounding grows through Adam and the environment, hence the
+tolerances of the specification: parameters 1e-5 after 20 updates, 1e-3 after 50, losses 1e-2.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.slow
+
+# Trains on a run x data mesh; saves parameters after 20 and 50 updates, loss sums every 20 to 200.
+TRAIN = """
+import sys
+sys.path.insert(0, "tests")
+import jax, numpy as np
+from toys import tiny
+from rlx.infra import checkpoint
+
+mesh, runs, out = {mesh}, {runs}, {out!r}
+assert len(jax.devices()) == {devices}
+program = tiny(16, runs=runs, mesh=mesh)
+state = program.run(program.start(range(runs)), 4, 1, 0, random=True)
+saved, losses = {{}}, []
+
+def params(state):
+    flat = jax.tree.leaves(jax.device_get((state.learner.params, state.learner.target_params)))
+    return np.concatenate([leaf.reshape(runs, -1) for leaf in flat], axis=1)
+
+for count in range(10, 201, 10):
+    before = np.asarray(state.metrics.learner["critic_loss"]).copy()
+    state = program.run(state, 1, 1, 10)
+    losses.append(np.asarray(state.metrics.learner["critic_loss"]) - before)
+    if count in (20, 50):
+        saved[f"params_{{count}}"] = params(state)
+    if count == 20:
+        store = checkpoint.Checkpoints(out + "_store")
+        store.save(int(state.step), state, {{"note": 1}}, {{"params": state.learner.params}})
+        store.close()
+seen = np.asarray(state.buffer.obs)[:, :4]
+np.savez(out, losses=np.array(losses), prefill=seen, **saved)
+"""
+
+# Restores the checkpoint another device count wrote after 20 updates and goes on to 50.
+RESTORE = """
+import sys
+sys.path.insert(0, "tests")
+import jax, numpy as np
+from toys import tiny
+from rlx.infra import checkpoint
+
+assert len(jax.devices()) == {devices}
+program = tiny(16, runs={runs}, mesh={mesh})
+state, host = checkpoint.Checkpoints({store!r}).restore(program.compiled.template)
+assert host == {{"note": 1}} and int(state.grad_steps) == 20
+state = program.run(state, 3, 1, 10)
+flat = jax.tree.leaves(jax.device_get((state.learner.params, state.learner.target_params)))
+np.savez({out!r}, params_50=np.concatenate([x.reshape({runs}, -1) for x in flat], axis=1))
+"""
+
+
+@pytest.fixture(scope="module")
+def trained(run_python, tmp_path_factory):
+    """Numbers of one run on 1 and on 8 devices, and of two runs on a 2 x 4 mesh."""
+    folder = tmp_path_factory.mktemp("devices")
+
+    def train(name, devices, mesh, runs):
+        out = str(folder / name)
+        code = TRAIN.format(devices=devices, mesh=mesh, runs=runs, out=out)
+        run_python(code, devices=devices, timeout=600)
+        return dict(np.load(out + ".npz"))
+
+    return folder, {
+        "one": train("one", 1, (1, 1), 1),
+        "eight": train("eight", 8, (1, 8), 1),
+        "grid": train("grid", 8, (2, 4), 2),
+    }
+
+
+@pytest.mark.parametrize("other", ["eight", "grid"])
+def test_parameters_and_losses_agree_with_one_device(trained, other):
+    _, found = trained
+    one, many = found["one"], found[other]
+    np.testing.assert_allclose(many["prefill"][:1], one["prefill"], atol=1e-6)
+    np.testing.assert_allclose(many["params_20"][:1], one["params_20"], atol=1e-5)
+    np.testing.assert_allclose(many["params_50"][:1], one["params_50"], atol=1e-3)
+    np.testing.assert_allclose(many["losses"][:, :1], one["losses"], rtol=1e-2)
+    assert np.abs(one["params_50"] - one["params_20"]).max() > 1e-3  # it did learn
+
+
+@pytest.mark.parametrize(
+    "writer, devices, mesh", [("one", 8, (1, 8)), ("eight", 1, (1, 1))], ids=["1_to_8", "8_to_1"]
+)
+def test_a_checkpoint_moves_between_device_counts(trained, run_python, writer, devices, mesh):
+    folder, found = trained
+    out = str(folder / f"from_{writer}")
+    store = str(folder / f"{writer}_store")
+    code = RESTORE.format(devices=devices, mesh=mesh, runs=1, store=store, out=out)
+    run_python(code, devices=devices, timeout=600)
+    moved = np.load(out + ".npz")["params_50"]
+    np.testing.assert_allclose(moved, found[writer]["params_50"], atol=1e-3)

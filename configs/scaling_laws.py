@@ -11,7 +11,7 @@ configs/tuned/scaling_laws.py).
 Default: CartpoleSwingup on MJX, networks and batch for a CPU. Expected there: return above 650 at
 UTD 8 within 15 000 transitions, six minutes on 2 cores (`python -m experiments.scaling_laws
 --utd=8`).
-Accelerators: `--config=configs/scaling_laws.py:wide`: 128 envs, 256x256 networks, 8 seeds.
+On accelerators `wide` is the default: 128 envs, 256x256 networks, 8 seeds.
 """
 
 from ml_collections import ConfigDict
@@ -62,15 +62,7 @@ def get_config(arg: str = "") -> ConfigDict:
                 env_steps=(40_000, 30_000, 22_000, 16_000, 15_000),  # of each; () = train.env_steps
             ),
             fit=dict(
-                thresholds=(
-                    100.0,
-                    200.0,
-                    300.0,
-                    400.0,
-                    500.0,
-                    600.0,
-                    650.0,
-                ),  # normalised returns J
+                thresholds=(300.0, 350.0, 400.0, 450.0, 500.0, 550.0, 600.0, 650.0),  # levels J
                 return_range=(0.0, 1000.0),  # raw returns that count as 0 and 1000
                 bootstrap=1000,
                 interpolate=True,  # crossings between two evaluations
@@ -90,10 +82,9 @@ def get_config(arg: str = "") -> ConfigDict:
             log=dict(wandb="offline"),  # off, offline or online
             mesh=dict(
                 run=0,  # devices over the runs; 0 = as many as there are and runs can fill
-                data=-1,  # devices over environments and batch
+                data=-1,  # devices over environments and batch; -1 = the rest (1 on a CPU)
                 fsdp=1,
                 shards=placeholder(int),  # logical shards; default 8, 4, 2 or 1
-                cpu_devices=0,  # CPU devices; 0 = one per core, at most one per run
             ),
         )
     )

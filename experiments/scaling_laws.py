@@ -36,9 +36,11 @@ HINTS = {"train.utd": "a number > 0 or a fraction such as 1/16"}
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; return the exit code (0, or 42 and 130 after a saved stop)."""
-    argv = cli.into_config(sys.argv[1:] if argv is None else argv, DEFAULT, "env")
+    runtime.start()
+    default = DEFAULT if runtime.on_cpu() else f"{DEFAULT}:wide"
+    argv = cli.into_config(sys.argv[1:] if argv is None else argv, default, "env")
     config, workdir, options = cli.start(
-        DEFAULT, SHORT, argv, lists=("utd", "seed", "lr"), extra={"fit_only": False}, hints=HINTS
+        default, SHORT, argv, lists=("utd", "seed", "lr"), extra={"fit_only": False}, hints=HINTS
     )
     given = options.explicit
     root = (
@@ -51,7 +53,6 @@ def main(argv: list[str] | None = None) -> int:
     utds = options.utd if "train.utd" in given else tuple(config.sweep.utd)
     seeds = options.seed if "seed" in given else tuple(range(config.num_seeds))
     grid = {"lr": options.lr} if len(options.lr) > 1 else {}
-    runtime.start(len(seeds) * max(1, len(grid.get("lr", ()))), config.mesh.cpu_devices)
     env = envs.make(config.env.name, config.env.impl)
     solo = len(utds) == 1 and "workdir" in given
     entries = [

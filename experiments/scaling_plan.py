@@ -1,4 +1,4 @@
-"""What a scaling run will do at its UTD, known before it: batch size, learning rate, steps, cost."""
+"""What a scaling run will do at its UTD, known before it: batch size, learning rate, cost."""
 
 from __future__ import annotations
 
@@ -23,9 +23,14 @@ def at_utd(config: ConfigDict, utd: float, given: frozenset[str]) -> ConfigDict:
     compile.
     """
     own = ConfigDict(config.to_dict())
-    lengths = dict(
-        zip(config.sweep.utd, config.sweep.env_steps, strict=bool(config.sweep.env_steps))
-    )
+    utds, steps = config.sweep.utd, config.sweep.env_steps
+    if steps and len(steps) != len(utds):
+        raise ConfigError(
+            f"sweep.env_steps has {len(steps)} entries and sweep.utd {len(utds)}: give one length "
+            "per UTD, or none"
+        )
+    lengths = dict(zip(utds, steps, strict=False))
+    parse_ratio(utd)  # refuses what no rule is made for
     own.train.utd = utd
     if "train.env_steps" not in given:
         own.train.env_steps = lengths.get(utd, config.train.env_steps)

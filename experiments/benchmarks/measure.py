@@ -15,11 +15,33 @@ import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
 Block = Callable[[], int]  # runs to the end, device included; returns how many units it did
+
+
+class Line(NamedTuple):
+    """One row of the printed table; `target` is a bound such as ">= 1.3", or nothing."""
+
+    what: str
+    value: float
+    target: str = ""
+
+    def met(self) -> bool | None:
+        """Say whether the value keeps its target; None without one."""
+        if not self.target:
+            return None
+        sign, bound = self.target.split()
+        return self.value >= float(bound) if sign == ">=" else self.value <= float(bound)
+
+
+class Part(NamedTuple):
+    """What one part of the benchmark found."""
+
+    figures: dict[str, Any]
+    lines: list[Line]
 
 
 def alternate(blocks: Mapping[str, Block], rounds: int) -> dict[str, dict[str, list[float]]]:

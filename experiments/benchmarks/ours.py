@@ -29,6 +29,7 @@ class Setting:
     capacity: int = 262_144  # transitions
     prefill: int = 256  # vector steps before the first update
     layer_norm: bool = False
+    full: bool = False  # time with a ring that is full, as in any run longer than its capacity
     num_runs: int = 1
 
 
@@ -54,13 +55,13 @@ def build(setting: Setting) -> online.Online:
     )
 
 
-def initial(programs: online.Online, setting: Setting) -> online.TrainState:
+def initial(programs: Any, setting: Setting, first_seed: int = 0) -> online.TrainState:
     """Return the state of `setting.num_runs` runs before their first step."""
-    hp = {name: np.full(setting.num_runs, x, np.float32) for name, x in settings(setting).items()}
-    return programs.init(np.arange(setting.num_runs, dtype=np.int32), hp)
+    hp = {name: np.full(setting.num_runs, x, np.float32) for name, x in numeric(setting).items()}
+    return programs.init(np.arange(first_seed, first_seed + setting.num_runs, dtype=np.int32), hp)
 
 
-def settings(setting: Setting) -> dict[str, float]:
+def numeric(setting: Setting) -> dict[str, float]:
     """Return the numeric settings of SAC on the environment of `setting`."""
     return sac.make(sac.get_config(), envs.make(setting.env, "jax").spec).hp
 
@@ -74,6 +75,9 @@ def call(programs: Any, state: Any, n: int, H: int, G: int, random: bool = False
 def update_block(programs: Any, state: Any, setting: Setting, vector_steps: int) -> Block:
     """Return a block of gradient steps after the prefill: `vector_steps` x (one step, `setting.updates`)."""
     state = call(programs, state, setting.prefill, 1, 0, random=True)
+    if setting.full:  # the counter is all that says so
+        slots = state.buffer.reward.shape[1]
+        state = state.replace(step=jax.device_put(np.int32(slots), state.step.sharding))
 
     def block() -> int:
         nonlocal state

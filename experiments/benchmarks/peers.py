@@ -101,6 +101,9 @@ def capture_epoch(setting: Setting, vector_steps: int) -> Epoch:
 def epoch_block(epoch: Epoch, setting: Setting) -> Block:
     """Return a block of gradient steps: one call of brax's epoch."""
     *state, keys = epoch.args
+    if setting.full:  # likewise, the position is all that says so
+        position = state[2].insert_position
+        state[2] = state[2].replace(insert_position=jnp.full_like(position, setting.capacity))
 
     def block() -> int:
         nonlocal state

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from rlx.infra.errors import ConfigError
 from rlx.infra.trees import as_dict, from_dict, paths, shapes_of
@@ -113,14 +114,20 @@ class Checkpoints:
 
 
 def read_params(workdir: str | Path) -> PyTree:
-    """Return the policy export of the newest checkpoint of `workdir`: nested dicts of arrays."""
+    """Return the policy export of the newest checkpoint of `workdir`: nested dicts of NumPy arrays.
+
+    It says so for every leaf, because orbax would else want the devices that wrote them.
+    """
     import orbax.checkpoint as ocp
 
     folder = Path(workdir).absolute() / FOLDER
     steps = sorted(int(child.name) for child in folder.glob("[0-9]*") if child.name.isdigit())
     if not steps:
         raise ConfigError(f"no checkpoint in {folder}")
-    return ocp.StandardCheckpointer().restore(folder / str(steps[-1]) / "params")
+    path, checkpointer = folder / str(steps[-1]) / "params", ocp.PyTreeCheckpointer()
+    tree = checkpointer.metadata(path).item_metadata.tree
+    as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
+    return checkpointer.restore(path, restore_args=as_numpy)
 
 
 def with_params(workdir: str | Path, learner: PyTree) -> PyTree:

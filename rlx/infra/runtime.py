@@ -1,9 +1,8 @@
-"""How JAX is started: CPU devices for packs of runs, the persistent compilation cache, memory
-limits.
-"""
+"""How JAX is started: CPU devices for packs of runs, the compilation cache, memory limits."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -12,11 +11,11 @@ import jax
 MIN_COMPILE_SECONDS = 0.5  # shorter compiles cost less than reading them back
 
 
-def start(num_runs: int = 1, cpu_devices: int = 0) -> None:
-    """Set up JAX before its first use; later calls change nothing.
+def start() -> None:
+    """Set up JAX before its first use: the compilation cache, and one CPU device per core.
 
-    cpu_devices: CPU devices to split the run axis over; 0 = one per core, at most `num_runs`. Runs
-      are independent, so this uses every core where one small network cannot.
+    Runs are independent, so a pack uses every core where one small network cannot. A device count
+    given in XLA_FLAGS wins; once a backend runs, it keeps the devices it has.
     """
     directory = os.environ.get("RLX_CACHE", str(Path.home() / ".cache" / "rlx" / "jax"))
     if directory != "off":
@@ -24,12 +23,13 @@ def start(num_runs: int = 1, cpu_devices: int = 0) -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", MIN_COMPILE_SECONDS)
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        try:
-            jax.config.update(
-                "jax_num_cpu_devices", cpu_devices or max(1, min(cores or 1, num_runs))
-            )
-        except RuntimeError:  # the backend runs already: it keeps the devices it has
-            return
+        with contextlib.suppress(RuntimeError):
+            jax.config.update("jax_num_cpu_devices", cores or 1)
+
+
+def on_cpu() -> bool:
+    """Say whether computations run on the CPU; starts the backend."""
+    return jax.default_backend() == "cpu"
 
 
 def device_bytes() -> int:

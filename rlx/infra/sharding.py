@@ -39,13 +39,15 @@ def make_mesh(run: int = 1, data: int = -1, fsdp: int = 1, devices: list | None 
 def lay_out(run: int, data: int, fsdp: int, num_runs: int, shards: int) -> Mesh:
     """Return the mesh of a pack; checks `shards` against the data axis.
 
-    run = 0 splits the runs over as many devices as divide the devices and fit the runs; data = -1
-    takes as many of the remaining ones as divide the shards.
+    run = 0: over the runs, as many devices as shorten the work; data = -1: as many of the remaining
+    ones as divide the shards. CPU devices share their cores, so there -1 is 1 and spare ones idle.
     """
+    devices, cpu = jax.device_count(), jax.default_backend() == "cpu"
     if run == 0:
-        run = largest_divisor(jax.device_count(), num_runs)
+        rows = -(-num_runs // devices)  # runs per device
+        run = -(-num_runs // rows) if cpu else largest_divisor(devices, num_runs)
     if data == -1:
-        data = largest_divisor(shards, max(1, jax.device_count() // run))
+        data = 1 if cpu else largest_divisor(shards, max(1, devices // run))
     check_shards(shards, data)
     return make_mesh(run, data, fsdp)
 

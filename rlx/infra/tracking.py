@@ -51,6 +51,12 @@ class Tracker:
             return None
 
 
+def check_mode(mode: str) -> None:
+    """Raise ConfigError unless `mode` is one of MODES."""
+    if mode not in MODES:
+        raise ConfigError(f"log.wandb is one of {', '.join(MODES)}, got '{mode}'")
+
+
 def start_wandb(
     mode: str, workdir: str | Path, config: Mapping[str, Any], project: str = "rlx"
 ) -> Tracker | None:
@@ -66,8 +72,7 @@ def start_wandb(
     Returns:
       The tracker, or None if mode is "off".
     """
-    if mode not in MODES:
-        raise ConfigError(f"log.wandb is one of {', '.join(MODES)}, got '{mode}'")
+    check_mode(mode)
     if mode == "off":
         return None
     return Tracker(lambda: _init(mode, Path(workdir), dict(config), project))

@@ -8,15 +8,33 @@ from typing import NamedTuple
 import jax
 from ml_collections import ConfigDict
 
-from rlx.data.buffer import buffer_bytes
+from rlx.data.buffer import buffer_bytes, make_buffer
+from rlx.envs.core import vectorize
 from rlx.infra import config as configs
-from rlx.infra import runtime, sharding
+from rlx.infra import runtime, sharding, tracking
 from rlx.infra.errors import ConfigError
 from rlx.infra.fields import parse_ratio
 from rlx.train.schedule import Schedule, utd_schedule
 from rlx.types import Env
 
 MEMORY_SHARE = 0.8  # of a device, for replay; the rest is for programs, parameters and physics
+
+COUNTS = (  # whole numbers >= 1 where they are given at all
+    "env.num_envs",
+    "env.action_repeat",
+    "env.episode_length",
+    "env.pool_size",
+    "learner.batch_size",
+    "learner.ensemble",
+    "train.env_steps",
+    "train.log_every",
+    "train.eval_every",
+    "eval.episodes",
+    "data.capacity",
+    "data.n_step",
+    "checkpoint.keep",
+    "mesh.shards",
+)
 
 
 class Sizes(NamedTuple):
@@ -34,15 +52,10 @@ def check(config: ConfigDict, env: Env, num_runs: int = 1) -> tuple[Sizes, Sched
     value.
     """
     train, num_envs, batch = config.train, config.env.num_envs, config.learner.batch_size
-    for name in (
-        "env.num_envs",
-        "env.action_repeat",
-        "learner.batch_size",
-        "train.env_steps",
-        "eval.episodes",
-    ):
-        value = configs.flatten(config)[name]
-        if value < 1:
+    flat = configs.flatten(config)
+    for name in COUNTS:
+        value = flat.get(name)
+        if value is not None and value < 1:
             raise ConfigError(f"{name} is a whole number >= 1, got {value}")
     starts = max(1000, batch) if train.learning_starts is None else train.learning_starts
     if starts < batch:
@@ -54,13 +67,15 @@ def check(config: ConfigDict, env: Env, num_runs: int = 1) -> tuple[Sizes, Sched
             f"train.env_steps = {train.env_steps} leaves nothing after the {starts} random "
             f"transitions of train.learning_starts; give more than {starts}"
         )
-    if config.mesh.shards is not None and config.mesh.shards < 1:
-        raise ConfigError(f"mesh.shards is a whole number >= 1, got {config.mesh.shards}")
     shards = config.mesh.shards or sharding.default_shards(num_envs, batch)
     data = 1 if config.mesh.data < 1 else config.mesh.data
     sharding.check_shards(shards, data, **{"env.num_envs": num_envs, "learner.batch_size": batch})
     capacity = config.data.capacity or min(1_000_000, train.env_steps)
     check_memory(capacity, env, num_runs)
+    # What these two and wandb refuse is refused here, while nothing is claimed or compiled yet.
+    vectorize(env, num_envs, config.env.episode_length, reset=config.env.reset)
+    make_buffer(capacity, num_envs, config.data.n_step)
+    tracking.check_mode(config.log.wandb)
     H, G = utd_schedule(parse_ratio(train.utd), num_envs)
     sizes = Sizes(
         capacity=capacity,

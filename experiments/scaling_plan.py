@@ -10,6 +10,8 @@ from ml_collections import ConfigDict
 
 from rlx import agents
 from rlx.data.buffer import buffer_bytes
+from rlx.infra.errors import ConfigError
+from rlx.infra.fields import parse_ratio
 from rlx.scaling import flops, rules
 from rlx.train.campaign import Entry
 from rlx.types import Env

@@ -186,6 +186,18 @@ def test_a_torn_newest_checkpoint_falls_back_with_a_warning(reference, preempted
     assert_same(workdir, reference)
 
 
+def test_when_no_checkpoint_is_whole_nothing_is_thrown_away(preempted, tmp_path):
+    workdir = tmp_path / "lost"
+    shutil.copytree(preempted, workdir)
+    for host in (workdir / "checkpoints").glob("*/host/*"):
+        host.unlink()
+    rows = rows_of(workdir / "runs" / "s0" / "metrics.jsonl")
+    done = finish(workdir, code=2)
+    assert done.stderr.count("is damaged") == 2
+    assert "is whole: pass another --workdir, or --overwrite" in done.stderr.splitlines()[-1]
+    assert rows_of(workdir / "runs" / "s0" / "metrics.jsonl") == rows
+
+
 def test_a_finished_run_is_skipped_and_another_config_is_refused(reference, capsys):
     """In this process: neither compiles anything, neither changes a file of the run."""
     argv = [*TRAIN, f"--workdir={reference}"]

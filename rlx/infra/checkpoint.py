@@ -63,18 +63,24 @@ class Checkpoints:
         `template`: ShapeDtypeStructs with shardings. A checkpoint of other shapes raises
         ConfigError.
         """
-        for step in sorted(self._manager.all_steps(), reverse=True):
+        steps = sorted(self._manager.all_steps(), reverse=True)
+        for step in steps:
             try:
                 host = self._item(step, "host", self._ocp.args.JsonRestore())
-            except (ValueError, OSError, KeyError) as error:
+            except Exception as error:  # what orbax raises for a damaged file
                 self._warn(step, error)
                 continue
             self._check_shapes(host.pop("shapes"), template)
             try:
                 args = self._ocp.args.StandardRestore(as_dict(template))
                 return from_dict(self._item(step, "state", args), template), host
-            except (ValueError, OSError, KeyError) as error:
+            except Exception as error:  # what orbax raises for a damaged file
                 self._warn(step, error)
+        if steps:
+            raise ConfigError(
+                f"no checkpoint in {self.folder} is whole: pass another --workdir, or --overwrite to "
+                "start again"
+            )
         return None
 
     def latest(self) -> Path | None:

@@ -70,6 +70,12 @@ def check(config: ConfigDict, env: Env, num_runs: int = 1) -> tuple[Sizes, Sched
     shards = config.mesh.shards or sharding.default_shards(num_envs, batch)
     data = 1 if config.mesh.data < 1 else config.mesh.data
     sharding.check_shards(shards, data, **{"env.num_envs": num_envs, "learner.batch_size": batch})
+    mesh = sharding.lay_out(config.mesh.run, config.mesh.data, config.mesh.fsdp, num_runs, shards)
+    if config.eval.episodes % mesh.shape["data"]:
+        raise ConfigError(
+            f"eval.episodes = {config.eval.episodes} is not divisible by the {mesh.shape['data']} "
+            "devices on the data axis"
+        )
     capacity = config.data.capacity or min(1_000_000, train.env_steps)
     check_memory(capacity, env, num_runs)
     # What these two and wandb refuse is refused here, while nothing is claimed or compiled yet.

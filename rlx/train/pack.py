@@ -109,11 +109,6 @@ class Session:
             env_config.reset,
             env_config.pool_size,
         )
-        if config.eval.episodes % self.mesh.shape["data"]:
-            raise ConfigError(
-                f"eval.episodes = {config.eval.episodes} is not divisible by the "
-                f"{self.mesh.shape['data']} devices on the data axis"
-            )
         buffer = make_buffer(sizes.capacity, env_config.num_envs, config.data.n_step)
         self.online = online.build(
             lambda axis_name: make_learner(config.learner, env.spec, axis_name),

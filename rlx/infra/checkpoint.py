@@ -78,8 +78,8 @@ class Checkpoints:
                 self._warn(step, error)
         if steps:
             raise ConfigError(
-                f"no checkpoint in {self.folder} is whole: pass another --workdir, or --overwrite to "
-                "start again"
+                f"no checkpoint in {self.folder} is whole: pass another --workdir, "
+                "or --overwrite to start again"
             )
         return None
 

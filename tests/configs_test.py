@@ -1,0 +1,85 @@
+"""Every config file: loads with each of its options, is locked, survives JSON, runs when checked.
+
+That the smoke variant trains and resumes is the business of `resume_test.py`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from configs.tuned.scaling_laws import TUNED
+from rlx import agents, envs
+from rlx.agents import sac
+from rlx.infra import config as configs
+from rlx.train import checks
+
+FILES = sorted(
+    str(file.relative_to(ROOT))
+    for file in (ROOT / "configs").glob("*.py")
+    if file.stem not in ("__init__", "common")
+)
+OPTIONS = ("", "smoke", "demo", "wide", "env=pendulum", "smoke,env=point_mass", "demo,env=pendulum")
+SECTIONS = {"seed", "workdir", "env", "learner", "train", "eval", "data", "checkpoint", "log"}
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_config_loads_locked_with_a_smoke_option_and_the_common_sections(file):
+    module = configs.load_module(file)
+    assert inspect.getdoc(module) and list(inspect.signature(module.get_config).parameters)
+    for arg in ("", "smoke"):
+        config = configs.load(f"{file}:{arg}")
+        assert config.is_locked
+        assert SECTIONS | {"mesh"} <= set(config)
+        assert configs.from_json(configs.to_json(config)) == config
+    assert configs.diff(configs.load(file), configs.load(f"{file}:smoke"))
+
+
+def test_there_is_a_config_for_every_experiment_that_takes_one():
+    named = {Path(file).stem for file in FILES}
+    assert "scaling_laws" in named
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_scaling_laws_can_run_as_configured(option):
+    """Sizes and schedule of every option come out on an environment that is there without MJX."""
+    config = configs.load(f"configs/scaling_laws.py:{option}")
+    name = config.env.name if "env=" in option or "smoke" in option else "cartpole_swingup"
+    env = envs.make(name)
+    agents.make(config.learner, env.spec)
+    sizes, plan = checks.check(config, env, config.num_seeds)
+    assert plan.total == config.train.env_steps > sizes.learning_starts
+    assert abs(plan.G / (plan.H * plan.num_envs) / config.train.utd - 1) <= 0.01
+    assert sizes.shards == 8
+
+
+def test_options_override_in_the_order_tuned_then_named():
+    default = configs.load("configs/scaling_laws.py")
+    assert default.env.name == "CartpoleSwingup"
+    smoke = configs.load("configs/scaling_laws.py:smoke")
+    assert (smoke.env.name, smoke.num_seeds, smoke.train.utd) == ("pendulum", 1, 0.5)
+    assert (smoke.learner.discount, smoke.learner.reward_scale) == (0.98, 0.1)
+    wide = configs.load("configs/scaling_laws.py:wide")
+    assert wide.learner.critic_hidden == (256, 256) and wide.learner.layer_norm is True
+    unknown = configs.load("configs/scaling_laws.py:env=point_mass")
+    assert unknown.learner.lr == sac.get_config().lr  # no tuned entry: the agent's own defaults
+
+
+@pytest.mark.parametrize("name", sorted(TUNED))
+def test_tuned_entries_name_environments_and_fields_that_exist(name):
+    assert name in envs.names.ALL
+    fields = configs.flatten(configs.load("configs/scaling_laws.py"))
+    assert set(TUNED[name]) <= set(fields)
+    config = configs.flatten(configs.load(f"configs/scaling_laws.py:env={name}"))
+    assert {field: config[field] for field in TUNED[name]} == TUNED[name]
+
+
+def test_the_agents_numbers_exist_once():
+    """Whatever the experiment's config does not override comes from the agent's file."""
+    own = configs.flatten(sac.get_config())
+    config = configs.flatten(configs.load("configs/scaling_laws.py:env=point_mass"))
+    learner = {k.removeprefix("learner."): v for k, v in config.items() if k.startswith("learner.")}
+    assert learner == own

@@ -101,7 +101,11 @@ def make_buffer(capacity: int, num_envs: int, n_step: int = 1) -> Buffer:
 
 
 def take(data: PyTree, slot: jax.Array, column: jax.Array) -> PyTree:
-    """Gather `data[slot, column]` leaf by leaf; the indices are in bounds by construction."""
+    """Gather `data[slot, column]` leaf by leaf; the indices are in bounds by construction.
+
+    The barrier keeps XLA from drawing the random indices anew for every leaf.
+    """
+    slot, column = jax.lax.optimization_barrier((slot, column))
     return jax.tree.map(lambda x: x.at[slot, column].get(mode="promise_in_bounds"), data)
 
 

@@ -33,4 +33,6 @@ def shard_keys(key: jax.Array, shards: int, axis_name: str | None = None) -> Key
     ids = jnp.arange(local, dtype=jnp.int32)
     if axis_name is not None:
         ids = ids + local * jax.lax.axis_index(axis_name).astype(jnp.int32)
-    return Keys(jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, ids), ids, shards)
+    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, ids)
+    # Without the barrier XLA computes the keys anew for every number drawn from them.
+    return Keys(jax.lax.optimization_barrier(keys), ids, shards)

@@ -43,7 +43,9 @@ def strip(learner_state: PyTree) -> PyTree:
     return learner_state.replace(grad_steps=None)
 
 
-def over_runs(run: Callable[[TrainState], TrainState], state: TrainState) -> TrainState:
+def over_runs(
+    run: Callable[[TrainState], TrainState], state: TrainState, squeeze: bool = True
+) -> TrainState:
     """Map `run` over the run axis of `state`; the counters are shared, so they stay un-batched.
 
     One local run is squeezed instead: a batch axis of one costs 10-40 % per update on a CPU (64x64
@@ -54,7 +56,7 @@ def over_runs(run: Callable[[TrainState], TrainState], state: TrainState) -> Tra
         return split(run(join(state, counters)))
 
     stripped, counters = split(state)
-    if state.seed.shape[0] == 1:
+    if squeeze and state.seed.shape[0] == 1:
         new, counters = body(jax.tree.map(lambda x: x[0], stripped), counters)
         new = jax.tree.map(lambda x: x[None], new)
     else:

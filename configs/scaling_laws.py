@@ -11,7 +11,8 @@ configs/tuned/scaling_laws.py).
 Default: CartpoleSwingup on MJX, networks and batch for a CPU. Expected there: return above 650 at
 UTD 8 within 15 000 transitions, six minutes on 2 cores (`python -m experiments.scaling_laws
 --utd=8`).
-On accelerators `wide` is the default: 128 envs, 256x256 networks, 8 seeds.
+On accelerators `wide` is the default: 128 envs, 8 seeds, longer runs at lower UTDs for MJX tasks,
+256x256 networks where nothing else is tuned; other environments stay as they are.
 """
 
 from ml_collections import ConfigDict
@@ -30,7 +31,8 @@ def get_config(arg: str = "") -> ConfigDict:
         dict(
             seed=0,
             num_seeds=4,  # seeds 0, 1, ... of every UTD, as one program
-            workdir=placeholder(str),  # default results/scaling_laws/ENV
+            tag="",  # ends the name of the default workdir: demo, wide, smoke
+            workdir=placeholder(str),  # default results/scaling_laws/ENV[_TAG]
             resume_from=placeholder(str),  # workdir of a run to go on from, all of its state
             init_from=placeholder(str),  # workdir of a run whose parameters to begin with
             env=dict(
@@ -88,11 +90,13 @@ def get_config(arg: str = "") -> ConfigDict:
             ),
         )
     )
-    tuned = TUNED.get(env_name, {})
-    config.update_from_flattened_dict(tuned)
-    for name in ("wide", "demo", "smoke"):
-        if getattr(option, name):
-            config.update_from_flattened_dict(globals()[name.upper()])
+    mjx = env_name[:1].isupper()  # playground's names; the others are fast as they are
+    layers = {"wide": WIDE if option.wide and mjx else {}}  # what is tuned for a task beats it
+    layers["tuned"] = TUNED.get(env_name, {})
+    layers |= {"demo": DEMO if option.demo else {}, "smoke": SMOKE if option.smoke else {}}
+    for layer in layers.values():
+        config.update_from_flattened_dict(layer)
+    config.tag = "_".join(name for name in ("wide", "demo", "smoke") if layers[name])
     return config
 
 

@@ -15,7 +15,7 @@ import json
 import sys
 from pathlib import Path
 
-from experiments import scaling_result, scaling_table
+from experiments import scaling_fit, scaling_result
 from experiments.scaling_plan import at_utd, describe
 from rlx import agents, envs
 from rlx.infra import cli, errors, runtime
@@ -31,6 +31,7 @@ SHORT = {
     "batch_size": "learner.batch_size",
     "lr": "learner.lr",
 }
+MIN_FIT = 3  # UTDs: fewer leave the laws open
 HINTS = {"train.utd": "a number > 0 or a fraction such as 1/16"}
 
 
@@ -43,14 +44,13 @@ def main(argv: list[str] | None = None) -> int:
         default, SHORT, argv, lists=("utd", "seed", "lr"), extra={"fit_only": False}, hints=HINTS
     )
     given = options.explicit
-    root = (
-        workdir
-        if "workdir" in given
-        else Path("results/scaling_laws") / config.env.name.replace("/", "_")
-    )
+    name = "_".join(filter(None, (config.env.name.replace("/", "_"), config.tag)))
+    root = workdir if "workdir" in given else Path("results/scaling_laws") / name
     if options.fit_only:
-        return scaling_table.fit(config, root)
+        return scaling_fit.fit(config, root)
     utds = options.utd if "train.utd" in given else tuple(config.sweep.utd)
+    if {"seed", "num_seeds"} <= given:
+        raise errors.ConfigError("--seed and --seeds are both given: use one of them")
     seeds = options.seed if "seed" in given else tuple(range(config.num_seeds))
     grid = {"lr": options.lr} if len(options.lr) > 1 else {}
     env = envs.make(config.env.name, config.env.impl)
@@ -82,7 +82,9 @@ def main(argv: list[str] | None = None) -> int:
         overwrite=options.overwrite,
         retry_failed=options.retry_failed,
     )
-    return code if code or len(utds) == 1 else scaling_table.fit(config, root)
+    if code or len(utds) < MIN_FIT:
+        return code
+    return scaling_fit.fit(config, root)
 
 
 if __name__ == "__main__":

@@ -9,42 +9,38 @@ from ml_collections import ConfigDict
 
 from experiments import scaling_plan, scaling_table
 from rlx.infra.logging import Run
-from rlx.scaling.curves import crossings
 from rlx.train.campaign import Entry
 from rlx.types import Env
 
 
 def result(config: ConfigDict, env: Env, runs: list[Run], facts: dict[str, Any]) -> dict[str, Any]:
-    """Return `result.json`: what was asked, achieved and measured, with D_J and FLOPs per
-    threshold.
+    """Return `result.json`: what was asked, achieved and measured, with D_J and FLOPs per level.
+
+    With several learning rates, `settings` has one part for each; the top level is the best one's.
     """
     spent, kept = scaling_plan.cost(config, env), scaling_table.living(runs, facts)
-    steps = np.array([point["env_steps"] for point in facts["evals"]])
-    returns = np.array([[point["return_"][i] for i in kept] for point in facts["evals"]])
-    levels = np.array(config.fit.thresholds)
-    found = crossings(
-        steps,
-        scaling_table.normalized(config, returns),
-        levels,
-        config.fit.bootstrap,
-        interpolate=config.fit.interpolate,
-    )
-    thresholds = {}
-    for level, point, interval in zip(levels, found.point, found.interval(), strict=True):
-        updates = max(0.0, point - facts["prefill"]) * facts["utd_achieved"]
-        work = spent.per_update * updates + spent.per_env_step * point
-        thresholds[f"{level:g}"] = {"env_steps": point, "flops": work, "interval": interval}
+    groups: dict[float, list[int]] = {}
+    for index in kept:
+        groups.setdefault(runs[index].hp.get("lr", config.learner.lr), []).append(index)
+    parts = [
+        {
+            "learning_rate": lr,
+            "seeds": [runs[i].seed for i in own],
+            "eval_return": [facts["evals"][-1]["return_"][i] for i in own],
+            "thresholds": scaling_table.thresholds(config, spent, facts, own),
+        }
+        for lr, own in groups.items()
+    ]
+    best = max(parts, key=lambda part: np.mean(part["eval_return"]))
     return {
         **{key: value for key, value in facts.items() if key not in ("evals", "dead")},
         "algo": config.learner.name,
         "env": config.env.name,
         "batch_size": config.learner.batch_size,
-        "learning_rate": config.learner.lr,
-        "seeds": [run.seed for run in runs],
+        **best,
+        **({"settings": parts} if len(parts) > 1 else {}),
         "nan_runs": facts["dead"],
-        "eval_return": returns[-1],
-        "eval_steps": steps,
-        "thresholds": thresholds,
+        "eval_steps": [point["env_steps"] for point in facts["evals"]],
         "model_size": spent.critic_params,
         "flops_per_update": spent.per_update,
         "flops_paper_per_update": spent.flops_paper,

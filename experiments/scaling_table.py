@@ -1,4 +1,4 @@
-"""Tables of scaling runs: one row per run and evaluation, and the fit over all of them."""
+"""What scaling runs measured: a table of curves, and the transitions that each level took."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from ml_collections import ConfigDict
 
 from experiments import scaling_plan
 from rlx.infra import files
-from rlx.infra.errors import ConfigError
 from rlx.infra.logging import Run
-from rlx.scaling import report as laws
+from rlx.scaling.curves import crossings
+from rlx.scaling.flops import Flops
 from rlx.types import Env
 
 COLUMNS = (
@@ -70,24 +70,27 @@ def write(path: Path, table: list[dict[str, Any]]) -> None:
     files.write_text(path, text.getvalue())
 
 
-def fit(config: ConfigDict, root: Path) -> int:
-    """Join every `utd_*/runs.csv` into `root/runs.csv`, fit it, write `root/fit/`; print report and
-    paths.
+def thresholds(config: ConfigDict, spent: Flops, facts: dict[str, Any], own: list[int]) -> dict:
+    """Return {J: D_J in transitions, FLOPs until then, interval over seeds} for the runs `own`.
+
+    `censored`: the interval's upper end lies beyond the run.
     """
-    tables = sorted(root.glob("utd_*/runs.csv"))
-    if not tables:
-        raise ConfigError(f"nothing to fit: no finished run under {root}")
-    joined: list[dict[str, Any]] = []
-    for path in tables:
-        with path.open(encoding="utf-8") as file:
-            joined += csv.DictReader(file)
-    write(root / "runs.csv", joined)
-    options = {name: config.fit[name] for name in ("bootstrap", "interpolate", "delta", "holdout")}
-    thresholds = tuple(config.fit.thresholds)
-    found = laws.report(root / "runs.csv", thresholds=thresholds, **options)
-    written = laws.write(found, root / "fit", overwrite=True)
-    print((root / "fit" / "report.txt").read_text(encoding="utf-8"))
-    print(f"table: {root / 'runs.csv'}")
-    for path in written:
-        print(f"written: {path}")
-    return 0
+    steps = np.array([point["env_steps"] for point in facts["evals"]])
+    returns = np.array([[point["return_"][i] for i in own] for point in facts["evals"]])
+    found = crossings(
+        steps,
+        normalized(config, returns),
+        np.array(config.fit.thresholds),
+        config.fit.bootstrap,
+        interpolate=config.fit.interpolate,
+    )
+    table = {}
+    for J, D, ends in zip(config.fit.thresholds, found.point, found.interval(), strict=True):
+        updates = max(0.0, D - facts["prefill"]) * facts["utd_achieved"]
+        table[f"{J:g}"] = {
+            "env_steps": D,
+            "flops": spent.per_update * updates + spent.per_env_step * D,
+            "interval": ends,
+            "censored": bool(np.isinf(ends[1])),
+        }
+    return table

@@ -19,7 +19,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 HOUSES = ("rlx", "experiments", "configs", "tpu", "notebooks", "tests")
 
-# Rooms of rlx that a room must not import (rules 1, 2, 3 and 7). "types" is a room of one file.
+# Rooms of rlx that a room must not import (rules 1, 2, 3 and 7). "types" and "names" are
+# rooms of one file, below everything.
 NEVER = {
     "agents": {"envs", "data", "train", "infra"},
     "envs": {"agents", "train"},
@@ -29,9 +30,10 @@ NEVER = {
 # Rooms that may import nothing of rlx but themselves and these.
 ONLY = {
     "types": set(),
-    "ops": {"types"},
-    "nn": {"types", "ops"},
-    "infra": {"types", "ops"},
+    "names": set(),
+    "ops": {"types", "names"},
+    "nn": {"types", "names", "ops"},
+    "infra": {"types", "names", "ops"},
     "tokenizers": set(),
     "scaling": set(),
 }
@@ -235,6 +237,8 @@ def violations(path: str, source: str) -> list[str]:
                     line,
                     f"{room} imports nothing of rlx but {ONLY[room] or 'itself'} ({target})",
                 )
+            if room == "names" and top not in sys.stdlib_module_names:
+                refuse(line, f"names is pure Python, below everything ({target})")
             if room == "tokenizers" and top not in {"rlx", "numpy", *sys.stdlib_module_names}:
                 refuse(line, f"tokenizers are numpy only ({target})")
             if room != "infra" and starts(target, *INFRA_ONLY):
@@ -410,6 +414,8 @@ PLANTED = [
         "nn imports nothing",
     ),
     ("rlx/types.py", "from rlx.ops import td", "types imports nothing of rlx"),
+    ("rlx/names.py", "from rlx.types import Env", "names imports nothing of rlx"),
+    ("rlx/names.py", "import numpy", "names is pure Python"),
     ("rlx/scaling/rules.py", "from rlx.types import Env", "scaling imports nothing of rlx"),
     ("rlx/tokenizers/fast.py", "import jax", "numpy only"),
     ("rlx/train/driver.py", "from absl import flags", "only infra imports absl.flags"),
@@ -465,6 +471,9 @@ HONEST = [
         "from rlx.nn.mlp import MLP\nfrom rlx.ops import td\nfrom rlx.types import Learner",
     ),
     ("rlx/agents/__init__.py", "from rlx.agents import sac"),
+    ("rlx/agents/sac.py", "from rlx.names import nearest"),
+    ("rlx/infra/errors.py", "from rlx.names import nearest"),
+    ("rlx/envs/core.py", "from rlx.names import nearest"),
     ("rlx/envs/mjx.py", "def f():\n    from mujoco_playground import registry\n    import mujoco"),
     ("rlx/envs/mjx.py", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import mujoco"),
     ("rlx/infra/logging.py", "def f():\n    import wandb\n    import tqdm"),

@@ -8,6 +8,7 @@ import jax
 import pytest
 
 from experiments import scaling_laws
+from rlx.envs import mjx
 from rlx.infra import errors, runtime
 from rlx.train import pack
 
@@ -84,6 +85,13 @@ def test_an_unknown_environment(refused, name, nearest):
     assert line.endswith("List all with `python -m rlx.envs`")
 
 
+def test_a_robot_whose_model_is_not_there(refused, monkeypatch):
+    monkeypatch.setattr(mjx, "has_files", lambda path: False)
+    line = refused("--env=Go1JoystickFlatTerrain")
+    assert line.startswith("Go1JoystickFlatTerrain needs mujoco_menagerie (about 550 MB, git). ")
+    assert "python -m rlx.envs.mjx --fetch" in line
+
+
 NUMBERS = [
     (
         ("--batch_size=100", "--config.mesh.shards=8"),
@@ -118,6 +126,8 @@ NUMBERS = [
     (("--config.eval.episodes=0",), "eval.episodes is a whole number >= 1, got 0"),
     (("--config.mesh.shards=0",), "mesh.shards is a whole number >= 1, got 0"),
     (("--seeds=0",), "seeds must be different, one at least, got ()"),
+    (("--seed=-1",), "seed is a whole number from 0 to 2147483647, got -1"),
+    (("--seed=0,2147483648",), "seed is a whole number from 0 to 2147483647, got 2147483648"),
     (
         ("--utd=2/85", "--config.env.num_envs=1"),
         "train.utd = 0.0235294 cannot be met within 1 % at env.num_envs = 1; "

@@ -22,7 +22,16 @@ FILES = sorted(
     for file in (ROOT / "configs").glob("*.py")
     if file.stem not in ("__init__", "common")
 )
-OPTIONS = ("", "smoke", "demo", "wide", "env=pendulum", "smoke,env=point_mass", "demo,env=pendulum")
+OPTIONS = (
+    "",
+    "smoke",
+    "demo",
+    "wide",
+    "env=pendulum",
+    "smoke,env=point_mass",
+    "demo,env=pendulum",
+    "wide,env=pendulum",
+)
 SECTIONS = {"seed", "workdir", "env", "learner", "train", "eval", "data", "checkpoint", "log"}
 
 
@@ -63,9 +72,40 @@ def test_options_override_in_the_order_tuned_then_named():
     assert (smoke.env.name, smoke.num_seeds, smoke.train.utd) == ("pendulum", 1, 0.5)
     assert (smoke.learner.discount, smoke.learner.reward_scale) == (0.98, 0.1)
     wide = configs.load("configs/scaling_laws.py:wide")
-    assert wide.learner.critic_hidden == (256, 256) and wide.learner.layer_norm is True
+    assert (wide.env.num_envs, wide.num_seeds, wide.train.env_steps) == (128, 8, 2_000_000)
+    tuned = configs.flatten(wide)
+    assert {name: tuned[name] for name in TUNED["CartpoleSwingup"]} == TUNED["CartpoleSwingup"]
+    untuned = configs.load("configs/scaling_laws.py:wide,env=CheetahRun")
+    assert untuned.learner.critic_hidden == (256, 256) and untuned.learner.batch_size == 512
     unknown = configs.load("configs/scaling_laws.py:env=point_mass")
     assert unknown.learner.lr == sac.get_config().lr  # no tuned entry: the agent's own defaults
+
+
+def test_wide_widens_playground_tasks_and_no_other():
+    for name in envs.names.ALL:
+        plain, wide = (
+            configs.flatten(configs.load(f"configs/scaling_laws.py:{option}env={name}"))
+            for option in ("", "wide,")
+        )
+        mjx = name in envs.names.DM_CONTROL + envs.names.MENAGERIE
+        assert (wide != plain) is mjx, name
+        assert wide["tag"] == ("wide" if mjx else "")
+
+
+@pytest.mark.parametrize(
+    "option, tag",
+    [
+        ("", ""),
+        ("smoke", "smoke"),
+        ("demo", "demo"),
+        ("wide", "wide"),
+        ("demo,env=pendulum", "demo"),
+        ("wide,env=pendulum", ""),
+        ("wide,demo", "wide_demo"),
+    ],
+)
+def test_what_is_not_the_default_has_results_of_its_own(option, tag):
+    assert configs.load(f"configs/scaling_laws.py:{option}").tag == tag
 
 
 @pytest.mark.parametrize("name", sorted(TUNED))

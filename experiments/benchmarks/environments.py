@@ -1,4 +1,4 @@
-"""Environment steps per second of the online program: policy, physics, resets and the write to the ring."""
+"""Environment steps per second of the online program: policy, physics, resets, ring."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""Whole program starts, each in its own process: packs of seeds, compile times, the persistent cache, memory.
+"""Whole program starts, each in its own process: packs, compile times, persistent cache, memory.
 
-This file is also the program that is launched: it trains one pack and prints its figures as one line of JSON.
+This file is also the program that is launched: it trains one pack and prints its figures as one
+line of JSON.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ CAPACITY = 1_000_000  # transitions of each run's ring, the largest default
 
 
 def launches(quick: bool) -> Part:
-    """Time fresh launches: eight seeds as one pack and one by one, packs of 2 and 4, and a cached second start."""
+    """Time fresh launches: eight seeds as one pack and one by one, other packs, a cached start."""
     updates = 1000 if quick else 5000
     solo_count = 2 if quick else PACK
     pack = launch(PACK, updates)
@@ -88,7 +89,7 @@ def cold_and_warm(updates: int) -> tuple[dict[str, Any], dict[str, Any]]:
 def launch(
     runs: int, updates: int, *, first_seed: int = 0, env: str = "pendulum", cache: str = "off"
 ) -> dict[str, Any]:
-    """Run this file in a new process and return its figures; `wall_s` is the life of that process."""
+    """Run this file in a new process, which lives `wall_s`, and return its figures."""
     options = {
         "runs": runs,
         "updates": updates,

@@ -1,8 +1,8 @@
-"""How the benchmarks measure: alternating blocks, medians with their spread, and what the machine is.
+"""How the benchmarks measure: alternating blocks, medians with their spread, the machine.
 
-Two programs are always compared in one process in short blocks that take turns, so that another job on the
-machine slows both. Beside the wall clock stands the CPU time of the process, which such a job disturbs least
-(it says nothing about work on an accelerator).
+Two programs are always compared in one process in short blocks that take turns, so that another job
+on the machine slows both. Beside the wall clock stands the CPU time of the process, which such a
+job disturbs less (it says nothing about work on an accelerator).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Part(NamedTuple):
 
 
 def alternate(blocks: Mapping[str, Block], rounds: int) -> dict[str, dict[str, list[float]]]:
-    """Run every block once to warm it up, then `rounds` times in turns, every other round backwards.
+    """Warm every block up, then run each `rounds` times in turns, every other round backwards.
 
     Returns {block: {"wall_s": [...], "cpu_s": [...]}}, seconds per unit, one entry per round.
     """
@@ -70,7 +70,7 @@ def spread(values: Iterable[float]) -> dict[str, float]:
 
 
 def summary(samples: Mapping[str, list[float]]) -> dict[str, Any]:
-    """Return the spread of the seconds per unit, wall and CPU, and units per second at the median."""
+    """Return the spread of seconds per unit, wall and CPU, and units per second of the median."""
     figures: dict[str, Any] = {name: spread(values) for name, values in samples.items()}
     figures["per_s"] = 1.0 / figures["wall_s"]["median"]
     return figures

@@ -1,7 +1,7 @@
 """Speed of the online loop: measures, prints a table and writes one JSON file.
 
-  python -m experiments.benchmarks.online                     everything (a quarter of an hour on 2 CPU cores)
-  python -m experiments.benchmarks.online --quick             the same parts, fewer rounds and sizes
+  python -m experiments.benchmarks.online           everything: half an hour on 2 busy cores
+  python -m experiments.benchmarks.online --quick   the same parts, fewer rounds and sizes
   python -m experiments.benchmarks.online --parts=brax,replay --out=speed.json
 
 Targets are compared and reported, never asserted: timings depend on what else the machine does.

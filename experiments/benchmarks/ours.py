@@ -28,19 +28,17 @@ class Setting:
     updates: int = 8  # gradient steps per vector step
     capacity: int = 262_144  # transitions
     prefill: int = 256  # vector steps before the first update
-    layer_norm: bool = False
     full: bool = False  # time with a ring that is full, as in any run longer than its capacity
     num_runs: int = 1
 
 
 def build(setting: Setting) -> online.Online:
-    """Return our jitted programs; nothing is compiled yet. Runs split over as many devices as divide them."""
+    """Return our jitted programs, not yet compiled; runs split over devices that divide them."""
     config = sac.get_config()
     config.update(
         batch_size=setting.batch_size,
         critic_hidden=setting.hidden,
         actor_hidden=setting.hidden,
-        layer_norm=setting.layer_norm,
     )
     env = envs.make(setting.env, "jax")
     run = sharding.largest_divisor(jax.device_count(), setting.num_runs)
@@ -73,7 +71,7 @@ def call(programs: Any, state: Any, n: int, H: int, G: int, random: bool = False
 
 
 def update_block(programs: Any, state: Any, setting: Setting, vector_steps: int) -> Block:
-    """Return a block of gradient steps after the prefill: `vector_steps` x (one step, `setting.updates`)."""
+    """Return a block of `vector_steps` x (one step, `setting.updates`), after the prefill."""
     state = call(programs, state, setting.prefill, 1, 0, random=True)
     if setting.full:  # the counter is all that says so
         slots = state.buffer.reward.shape[1]

@@ -1,8 +1,8 @@
-"""brax's SAC trainer as a program that can be timed: its own compiled `training_epoch`, run as it stands.
+"""brax's SAC trainer as a program that can be timed: its own compiled `training_epoch`.
 
-brax 0.14.2 keeps that program inside `train()`. `capture_epoch` starts `train()` with our settings and stops
-it at the first call of the epoch, after brax's own initialisation and prefill; what is timed is brax's code,
-compiled as brax compiles it (pmap over one device, state donated).
+brax 0.14.2 keeps that program inside `train()`. `capture_epoch` starts `train()` with our settings
+and stops it at the first call of the epoch, after brax's own initialisation and prefill; what is
+timed is brax's code, compiled as brax compiles it (pmap over one device, state donated).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class _ReachedError(Exception):
 
 @contextmanager
 def patched():
-    """Give jax the function that brax 0.14.2 still calls, and stop at brax's first `training_epoch`."""
+    """Give jax the function that brax 0.14.2 still calls; stop at brax's first `training_epoch`."""
     pmap = jax.pmap
     missing = not hasattr(jax, "device_put_replicated")
 
@@ -66,7 +66,7 @@ def patched():
 
 
 def capture_epoch(setting: Setting, vector_steps: int) -> Epoch:
-    """Start brax's SAC on `setting` ("brax/..." tasks only) and return its epoch, not yet compiled."""
+    """Start brax's SAC on `setting` ("brax/..." tasks only); return its epoch, not yet compiled."""
     from brax import envs
     from brax.training.agents.sac import networks, train
 
@@ -90,7 +90,6 @@ def capture_epoch(setting: Setting, vector_steps: int) -> Epoch:
                 network_factory=functools.partial(
                     networks.make_sac_networks,
                     hidden_layer_sizes=setting.hidden,
-                    q_network_layer_norm=setting.layer_norm,
                 ),
             )
     except _ReachedError as reached:
@@ -114,7 +113,7 @@ def epoch_block(epoch: Epoch, setting: Setting) -> Block:
 
 
 def make_queue(capacity: int, width: int) -> tuple[Any, Callable[[Any, jax.Array], Any]]:
-    """Return brax's replay queue of `[capacity, width]` floats and its insert (state, rows) -> state."""
+    """Return brax's queue of `[capacity, width]` floats and its insert (state, rows) -> state."""
     from brax.training import replay_buffers
 
     queue = replay_buffers.UniformSamplingQueue(capacity, jnp.zeros(width), sample_batch_size=256)

@@ -22,7 +22,7 @@ SAVED = 1_000_000  # transitions of 32 floats
 
 
 def inserts(quick: bool) -> Part:
-    """Time one insert inside a compiled loop on a donated state, as trainers do, before and after full."""
+    """Time inserts in a compiled loop on a donated state, as trainers do, before and after full."""
     blocks = {**ring_blocks(2000), **queue_blocks(2000, 20)}
     samples = alternate(blocks, 3 if quick else 9)
     figures: dict[str, Any] = {label: summary(values) for label, values in samples.items()}
@@ -79,7 +79,7 @@ def queue_blocks(filling: int, full: int) -> dict[str, Block]:
 
 
 def block_of(program: Callable[..., Any], state: Any, position: jax.Array, count: int) -> Block:
-    """Return a block that calls `program(state, position)`, `count` inserts, on its own donated state."""
+    """Return a block of `count` inserts: `program(state, position)` on its own donated state."""
 
     def block() -> int:
         nonlocal state

@@ -1,4 +1,4 @@
-"""Gradient steps per second: against brax's SAC trainer, against the machine's matmuls, by kind of loop."""
+"""Gradient steps per second: against brax's SAC, against bare matmuls, by kind of loop."""
 
 from __future__ import annotations
 
@@ -23,15 +23,16 @@ LARGE = Setting(hidden=(256, 256), batch_size=256)
 def against_brax(quick: bool) -> Part:
     """Time our chunk and brax's own `training_epoch`, environment steps included, in turns.
 
-    Same task and physics, networks (ReLU, twin critics), batch, environments, updates per vector step and ring;
-    neither normalises observations. A full ring is a case of its own: brax's then moves at every insert.
+    Same task and physics, networks (ReLU, twin critics), batch, environments, updates per vector
+    step and ring; neither normalises observations. A full ring is a case of its own: brax's then
+    moves at every insert.
     """
     cases = {SMALL: ">= 2", LARGE: ">= 1.3"}
     if not quick:
-        cases |= {replace(SMALL, full=True): "", replace(SMALL, layer_norm=True): ""}
+        cases |= {replace(SMALL, full=True): ""}
     figures, lines = {}, []
     for setting, target in cases.items():
-        figures[name(setting)], found = compare(setting, 3 if quick else 9, target)
+        figures[name(setting)], found = compare(setting, 3 if quick else 7, target)
         lines += found
     return Part(figures, lines)
 
@@ -78,8 +79,8 @@ def compare(setting: Setting, rounds: int, target: str) -> tuple[dict[str, Any],
 
 def name(setting: Setting) -> str:
     """Return the short name of a setting."""
-    extras = " full ring" * setting.full + " LayerNorm" * setting.layer_norm
-    return f"{'x'.join(map(str, setting.hidden))} B={setting.batch_size}{extras}"
+    widths = "x".join(map(str, setting.hidden))
+    return f"{widths} B={setting.batch_size}" + " full ring" * setting.full
 
 
 def count_flops(setting: Setting) -> int:
@@ -91,9 +92,9 @@ def count_flops(setting: Setting) -> int:
 
 
 def matmul_block(batch: int, width: int) -> Block:
-    """Return a block of FLOPs: the three products of a hidden layer of two critics, forward and backward.
+    """Return a block of FLOPs: a hidden layer of two critics, its products forward and backward.
 
-    The weights are orthogonal, so that the values neither grow nor vanish however long the loop is.
+    The weights are orthogonal, so that the values neither grow nor vanish in a long loop.
     """
     rng = np.random.default_rng(0)
     weights = np.stack([np.linalg.qr(rng.standard_normal((width, width)))[0] for _ in range(2)])
@@ -120,12 +121,12 @@ def matmul_block(batch: int, width: int) -> Block:
 
 
 def loops(quick: bool) -> Part:
-    """Time the update loop with lengths as arguments (what rlx runs) and with lengths known to the compiler."""
+    """Time the update loop with lengths as arguments (what rlx runs) and as constants."""
     figures, lines = {}, []
     for setting in (SMALL,) if quick else (SMALL, LARGE):
         setting = replace(setting, env="pendulum")
         updates = max(16, int(SECONDS * 2e10 / count_flops(setting)))
-        samples = alternate(loop_blocks(setting, updates), 3 if quick else 9)
+        samples = alternate(loop_blocks(setting, updates), 3 if quick else 7)
         over = ratio(samples["argument"], samples["constant"])
         figures[name(setting)] = {
             "updates_per_call": updates,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 
 from ml_collections import ConfigDict
 
+from rlx.names import nearest
 from rlx.types import EnvSpec, Learner
 
 NAMES = ("sac",)
@@ -15,7 +15,7 @@ NAMES = ("sac",)
 def make(config: ConfigDict, spec: EnvSpec, axis_name: str | None = None) -> Learner:
     """Build the learner `config.name` for environments of `spec`; ValueError if unknown."""
     if config.name not in NAMES:
-        near = difflib.get_close_matches(config.name, NAMES, 3, 0.0)
+        near = nearest(config.name, NAMES)
         raise ValueError(
             f"unknown agent {config.name!r}; nearest: {', '.join(near)}; all: {', '.join(NAMES)}"
         )

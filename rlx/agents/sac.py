@@ -174,9 +174,14 @@ def adam(lr: jax.Array | float) -> optax.GradientTransformation:
 
 def check_spec(spec: EnvSpec) -> None:
     """Raise ValueError unless `spec` has vector observations and float actions in [-1, 1]."""
-    if not jnp.issubdtype(spec.action.dtype, jnp.floating) or len(spec.action.shape) != 1:
+
+    def vector(part: Any) -> bool:
+        shape = getattr(part, "shape", None)  # a dictionary of observations has none
+        return isinstance(shape, tuple) and len(shape) == 1
+
+    floats = vector(spec.action) and jnp.issubdtype(spec.action.dtype, jnp.floating)
+    if not floats or not vector(spec.obs):
         raise ValueError(
-            f"sac needs one vector of float actions in [-1, 1]; this environment has {spec.action}"
+            "sac needs one vector of observations and one vector of float actions in [-1, 1]; "
+            f"this environment has observations {spec.obs} and actions {spec.action}"
         )
-    if not isinstance(spec.obs.shape, tuple) or len(spec.obs.shape) != 1:
-        raise ValueError(f"sac needs one vector of observations; this environment has {spec.obs}")

@@ -103,7 +103,7 @@ def check_menagerie(name: str) -> None:
 
     if has_files(mjx_env.MENAGERIE_PATH):
         return
-    raise FileNotFoundError(
+    raise ValueError(
         f"{name} needs mujoco_menagerie (about {MENAGERIE_MB} MB, git). Clone it with "
         "`python -m rlx.envs.mjx --fetch`, or choose one of the 25 dm_control tasks: "
         f"{', '.join(names.DM_CONTROL)}"

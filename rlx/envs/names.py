@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
+
+from rlx.names import nearest, squash
 
 CLASSIC = ("pendulum", "cartpole_swingup", "point_mass")
 
@@ -97,18 +98,6 @@ ALL = tuple(name for names in FAMILIES.values() for name in names)
 
 # Domains of the dm_control suite that playground has not ported.
 NOT_PORTED = ("dog", "lqr", "manipulator", "quadruped", "stacker")
-
-
-def nearest(word: str, choices: Iterable[str], count: int = 3) -> list[str]:
-    """The `count` choices closest to `word`, best first, whatever its case and separators."""
-    plain = {choice: squash(choice) for choice in choices}
-    score = {c: difflib.SequenceMatcher(None, squash(word), p).ratio() for c, p in plain.items()}
-    return sorted(plain, key=lambda c: (-score[c], c))[:count]
-
-
-def squash(word: str) -> str:
-    """`word` without case and separators, so that `cheetah-run` equals `CheetahRun`."""
-    return "".join(c for c in word.lower() if c.isalnum())
 
 
 def unknown(name: str) -> ValueError:

@@ -7,6 +7,7 @@ falls back to the one before, with a warning.
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from rlx.infra.trees import as_dict, from_dict, paths, shapes_of
 from rlx.types import PyTree
 
 FOLDER = "checkpoints"
+DAMAGED = "checkpoints_damaged"
+POLICY = ("params", "target_params", "obs_stats")  # what the export holds of a learner state
 
 
 class Checkpoints:
@@ -26,7 +29,13 @@ class Checkpoints:
     alone).
     """
 
-    def __init__(self, workdir: str | Path, keep: int = 2, keep_every: int | None = None):
+    def __init__(
+        self,
+        workdir: str | Path,
+        keep: int = 2,
+        keep_every: int | None = None,
+        create: bool = True,
+    ):
         """Open `workdir/checkpoints`, keeping the last `keep` steps (and every `keep_every`-th for
         good).
         """
@@ -35,7 +44,7 @@ class Checkpoints:
         self._ocp = ocp
         self.folder = Path(workdir).absolute() / FOLDER
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep, keep_period=keep_every, create=True
+            max_to_keep=keep, keep_period=keep_every, create=create
         )
         self._manager = ocp.CheckpointManager(self.folder, options=options)
 
@@ -57,11 +66,11 @@ class Checkpoints:
         if jax.default_backend() == "cpu":
             self._manager.wait_until_finished()
 
-    def restore(self, template: PyTree) -> tuple[PyTree, dict[str, Any]] | None:
+    def restore(self, *templates: PyTree) -> tuple[PyTree, dict[str, Any]] | None:
         """Return (state, host) of the newest step that is whole, None when there is no step.
 
-        `template`: ShapeDtypeStructs with shardings. A checkpoint of other shapes raises
-        ConfigError.
+        `templates`: ShapeDtypeStructs with shardings; the first that has the leaves of the
+        checkpoint is used. A checkpoint of other shapes raises ConfigError.
         """
         steps = sorted(self._manager.all_steps(), reverse=True)
         for step in steps:
@@ -70,7 +79,10 @@ class Checkpoints:
             except Exception as error:  # what orbax raises for a damaged file
                 self._warn(step, error)
                 continue
-            self._check_shapes(host.pop("shapes"), template)
+            saved = host.pop("shapes")
+            fitting = [t for t in templates if shapes_of(t).keys() == saved.keys()]
+            template = fitting[0] if fitting else templates[0]
+            self._check_shapes(saved, template)
             try:
                 args = self._ocp.args.StandardRestore(as_dict(template))
                 return from_dict(self._item(step, "state", args), template), host
@@ -88,10 +100,14 @@ class Checkpoints:
         step = self._manager.latest_step()
         return None if step is None else self.folder / str(step)
 
-    def drop_after(self, step: int) -> None:
-        """Delete steps newer than `step`: the damaged ones that `restore` passed over."""
+    def set_aside(self, step: int) -> None:
+        """Move steps newer than `step`, which `restore` could not read, out of the way."""
         for newer in [s for s in self._manager.all_steps() if s > step]:
-            self._manager.delete(newer)
+            target = self.folder.parent / DAMAGED / str(newer)
+            target.parent.mkdir(exist_ok=True)
+            shutil.rmtree(target, ignore_errors=True)
+            shutil.move(self.folder / str(newer), target)
+        self._manager.reload()
 
     def close(self) -> None:
         """Wait for writes under way."""
@@ -137,13 +153,13 @@ def read_params(workdir: str | Path) -> PyTree:
 
 
 def with_params(workdir: str | Path, learner: PyTree) -> PyTree:
-    """Return the learner state with the parameters of the newest checkpoint of `workdir`."""
-    saved = read_params(workdir)["params"]
-    fresh = learner.params
+    """Return the learner state with the policy export of the newest checkpoint of `workdir`."""
+    saved = read_params(workdir)
+    fresh = {name: getattr(learner, name) for name in POLICY}
     mismatch = shapes_of(saved).items() ^ shapes_of(fresh).items()
     if mismatch:
         lines = "; ".join(f"{path} {shape}" for path, shape in sorted(mismatch)[:8])
         raise ConfigError(f"init_from = '{workdir}' has other parameters than this config: {lines}")
     flat = dict(paths(saved))
     places = [jax.device_put(flat[path], leaf.sharding) for path, leaf in paths(fresh)]
-    return learner.replace(params=jax.tree.unflatten(jax.tree.structure(fresh), places))
+    return learner.replace(**jax.tree.unflatten(jax.tree.structure(fresh), places))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -96,17 +96,24 @@ def into_config(argv: Sequence[str], default: str, name: str) -> list[str]:
     For a flag that other defaults depend on, such as the environment: the config file then picks
     them, and every further flag overrides what it picked.
     """
-    argv = list(argv)
-    joined = [
-        f"{flag}={argv.pop(index + 1)}" if flag == f"--{name}" and argv[index + 1 :] else flag
-        for index, flag in reversed(list(enumerate(argv)))
-    ][::-1]
+    joined = _joined(argv, ("--config", f"--{name}"))
     values = [flag.partition("=")[2] for flag in joined if flag.startswith(f"--{name}=")]
     if not values:
-        return argv
+        return list(argv)
     spec = _config_spec(joined, default)
     rest = [flag for flag in joined if not flag.startswith((f"--{name}=", "--config="))]
     return [f"--config={spec}{',' if ':' in spec else ':'}{name}={values[-1]}", *rest]
+
+
+def _joined(argv: Sequence[str], flags: Collection[str]) -> list[str]:
+    """Write `--flag value` of these flags as `--flag=value`."""
+    words, joined = list(argv), []
+    while words:
+        word = words.pop(0)
+        if word in flags and words and not words[0].startswith("--"):
+            word = f"{word}={words.pop(0)}"
+        joined.append(word)
+    return joined
 
 
 class _Listed(tuple):

@@ -20,9 +20,15 @@ from ml_collections import ConfigDict
 from rlx.infra.errors import ConfigError, on_purpose, unknown
 from rlx.infra.files import plain
 
-# Fields that decide where and how fast a run happens, never what comes out of it.
+# Fields that decide where and how fast a run happens, or what is made of it afterwards, never what
+# comes out of it. (A sweep's own fields are resolved into each of its runs.)
 SPEED_ONLY = (
     "workdir",
+    "tag",
+    "num_seeds",
+    "sweep.*",
+    "rule.*",
+    "fit.*",
     "log.*",
     "checkpoint.*",
     "train.chunk_seconds",

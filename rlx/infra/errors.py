@@ -1,18 +1,19 @@
 """Errors in the user's language: what was given, what was expected, what to type instead.
 
-`one_line` is the entry of every command line: an error that we raised on purpose becomes one line
-on stderr; a bug keeps its traceback. `RLX_TRACEBACK=1` keeps the traceback of both.
+`one_line` is the entry of every command line: an error of ours, or a ValueError (its subclasses,
+FileNotFoundError) that comes out of our rooms, becomes one line on stderr; the rest are bugs and
+keep their traceback. `RLX_TRACEBACK=1` keeps the traceback of both.
 """
 
 from __future__ import annotations
 
-import difflib
-import linecache
 import os
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
+
+from rlx.names import nearest
 
 EXIT_OK = 0
 EXIT_FAILED = 1  # a bug or a NaN: launchers do not retry it
@@ -36,18 +37,6 @@ class NaNError(RuntimeError):
     """A loss or a gradient norm that is no number any more."""
 
 
-def nearest(name: str, names: Iterable[str], n: int = 3) -> list[str]:
-    """Return the `n` names most like `name`, best first; their last dotted parts count too."""
-
-    def likeness(candidate: str) -> float:
-        given, full = name.lower(), candidate.lower()
-        pairs = ((given, full), (given.rsplit(".", 1)[-1], full.rsplit(".", 1)[-1]))
-        scores = [difflib.SequenceMatcher(None, *pair).ratio() for pair in pairs]
-        return max(scores) + 0.1 * sum(scores)
-
-    return sorted(dict.fromkeys(names), key=lambda candidate: (-likeness(candidate), candidate))[:n]
-
-
 def unknown(kind: str, name: str, names: Iterable[str], list_command: str) -> str:
     """Return the text for an unknown name: the nearest ones, and the command that lists all."""
     close = ", ".join(nearest(name, names)) or "(there is none)"
@@ -57,7 +46,7 @@ def unknown(kind: str, name: str, names: Iterable[str], list_command: str) -> st
 def one_line(main: Callable[..., Any], *args: Any) -> int:
     """Call `main(*args)` and return the exit code of the process: `sys.exit(one_line(main))`.
 
-    `main` may return an exit code; None is 0. Our own errors print `error: ...` and give 2
+    `main` may return an exit code; None is 0. Errors `on_purpose` print `error: ...` and give 2
     (NaNError: 1), Ctrl-C gives 130. Any other exception passes through: a traceback, and exit 1.
     """
     try:
@@ -65,7 +54,7 @@ def one_line(main: Callable[..., Any], *args: Any) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
-    except (ValueError, NaNError) as error:
+    except (ValueError, FileNotFoundError, NaNError) as error:
         if not on_purpose(error) or os.environ.get("RLX_TRACEBACK"):
             raise
         print(f"error: {error}", file=sys.stderr)
@@ -73,14 +62,14 @@ def one_line(main: Callable[..., Any], *args: Any) -> int:
 
 
 def on_purpose(error: BaseException) -> bool:
-    """Say whether `error` is meant for the user: our class, or a ValueError raised in our rooms."""
+    """Say whether `error` is meant for the user: our class, or a value refused in our rooms."""
     if isinstance(error, (ConfigError, NaNError)):
         return True
     trace = error.__traceback__
-    if type(error) is not ValueError or trace is None:
+    if not isinstance(error, (ValueError, FileNotFoundError)) or trace is None:
+        return False
+    if getattr(error, "__notes__", None):  # jax cut its own frames off the end, and says so
         return False
     while trace.tb_next is not None:
         trace = trace.tb_next
-    file = trace.tb_frame.f_code.co_filename
-    line = linecache.getline(file, trace.tb_lineno).strip()
-    return os.path.abspath(file).startswith(_ROOMS) and line.startswith("raise ")
+    return os.path.abspath(trace.tb_frame.f_code.co_filename).startswith(_ROOMS)

@@ -33,15 +33,10 @@ def on_cpu() -> bool:
 
 
 def device_bytes() -> int:
-    """Memory of one device: what the backend reports, else this machine's memory over its CPU
-    devices.
-    """
-    device = jax.local_devices()[0]
-    stats = device.memory_stats() or {}
-    if "bytes_limit" in stats:
-        return int(stats["bytes_limit"])
+    """Memory of one device: what the backend reports, else this machine's."""
+    stats = jax.local_devices()[0].memory_stats() or {}
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return physical // jax.local_device_count()
+    return int(stats.get("bytes_limit", physical))
 
 
 def used_bytes() -> int | None:

@@ -24,8 +24,8 @@ from rlx.infra.files import write_json
 
 SCHEMA = 1
 # Everything that rlx writes in a workdir; `--overwrite` deletes these names and nothing else.
-FILES = ("metrics.jsonl", "metrics.csv", "result.json", "wandb_id", "config.json")
-FOLDERS = ("checkpoints", "wandb", "profile")
+FILES = ("metrics.jsonl", "metrics.csv", "runs.csv", "result.json", "wandb_id", "config.json")
+FOLDERS = ("checkpoints", "checkpoints_damaged", "wandb", "profile")
 RUNS = "runs"  # a pack's runs/<id>/, each with names of FILES and FOLDERS only
 
 _PACKAGES = (

@@ -24,6 +24,7 @@ from rlx.scaling.prices import Prices
 GRID_POINTS = 100  # of the reference's log grid, method='grid100'
 SCAN_POINTS = 200  # of the scan that brackets the continuous optimum
 METHODS = ("continuous", "grid100")
+FAILED = 2  # the side of an optimum that does not exist
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Optimum:
 
     utd: sigma*; data: D, env steps; compute: C, FLOPs; budget: F, FLOPs; at_bound: '' or 'low' or
     'high'.
+    failed: the law or the prices are NaN, then so is everything else.
     samples: {'utd', 'data', 'compute', 'budget'} -> [K] and 'inside' [K] bool, or None.
     """
 
@@ -42,6 +44,7 @@ class Optimum:
     budget: float
     at_bound: str
     samples: dict[str, np.ndarray] | None = field(default=None, repr=False)
+    failed: bool = False
 
 
 def optimal_utd(
@@ -62,7 +65,7 @@ def optimal_utd(
     dmin, k, alpha = (np.array([v]) for v in (law.Dmin, law.k, law.alpha))
     kappa, m = np.array([prices.per_transition(1.0)]), np.array([1.0 + prices.batch_slope])
     point = _optima(dmin, k, alpha, kappa, m, prices.delta, bounds, method)
-    side = "low" if point["side"][0] < 0 else "high" if point["side"][0] > 0 else ""
+    side = {-1: "low", 0: "", 1: "high", FAILED: ""}[int(point["side"][0])]
     if prices.delta == 0 and side == "low":
         raise ScalingError(
             f"delta=0 and J={J:g}: with free data the cheapest UTD is below the smallest measured "
@@ -76,14 +79,15 @@ def optimal_utd(
         samples = _optima(dmin, k, alpha, kappa, m, prices.delta, bounds, method)
         samples["inside"] = samples.pop("side") == 0
     values = {name: float(point[name][0]) for name in ("utd", "data", "compute", "budget")}
-    return Optimum(J, **values, at_bound=side, samples=samples)
+    failed = int(point["side"][0]) == FAILED
+    return Optimum(J, **values, at_bound=side, samples=samples, failed=failed)
 
 
 def _optima(
     dmin, k, alpha, kappa, m, delta: float, bounds: tuple[float, float], method: str
 ) -> dict:
     """Optima of R budgets at once; every input [R]; 'side' is -1 at the lower bound, 1 at the
-    upper, else 0."""
+    upper, FAILED where an input is NaN, else 0."""
     alpha = np.where(k > 0, alpha, 1.0)
     failed = ~np.isfinite(dmin + k + kappa + m)
 
@@ -113,7 +117,7 @@ def _optima(
     out = {"utd": np.exp(log_s), "data": data, "compute": compute, "budget": compute + delta * data}
     return {
         **{name: np.where(failed, np.nan, v) for name, v in out.items()},
-        "side": np.where(failed, 2, side),
+        "side": np.where(failed, FAILED, side),
     }
 
 
@@ -182,14 +186,15 @@ def budget_law(optima: list[Optimum], holdout: int = 2) -> BudgetLaw:
     if holdout < 0:
         raise ScalingError(f"holdout={holdout}; must be >= 0")
     used, held = optima[: len(optima) - holdout], optima[len(optima) - holdout :]
-    inner = [o for o in used if not o.at_bound]
+    inner = [o for o in used if not o.at_bound and not o.failed]
     if len(inner) < 2:
         sides = {o.at_bound for o in used if o.at_bound}
         where = " and ".join(sorted(sides)) or "no"
+        failed = sum(o.failed for o in used)
+        also = f", {failed} failed fits" if failed else ""
         raise ScalingError(
             f"the budget law needs >= 2 levels with an interior optimum, got {len(inner)} of "
-            f"{len(used)} "
-            f"({where} edge of the UTD range); {bound_advice(used)}"
+            f"{len(used)} ({where} edge of the UTD range{also}); {bound_advice(used)}"
         )
     F, s = (np.array([getattr(o, name) for o in inner]) for name in ("budget", "utd"))
     C, D = (np.array([getattr(o, name) for o in inner]) for name in ("compute", "data"))
@@ -205,7 +210,7 @@ def budget_law(optima: list[Optimum], holdout: int = 2) -> BudgetLaw:
     utd, data = _line(F, s, utd_samples), _line(C, D, data_samples)
     reference = float(np.exp(np.log(F).mean()))
     levels = tuple(o.J for o in inner)
-    return BudgetLaw(utd, data, reference, levels, [_held(utd, o) for o in held], outside)
+    return BudgetLaw(utd, data, reference, levels, [_held(utd, o) for o in held if not o.failed], outside)
 
 
 def _line(x: np.ndarray, y: np.ndarray, samples: tuple) -> Line:

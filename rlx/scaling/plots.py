@@ -132,6 +132,8 @@ def frontier(result: dict) -> Figure | None:
         compute = costs.per_transition(utd) * D
         ax.plot(compute, D, color=_color(i), label=f"J = {laws[i]['J']:.0f}")
         best = budget["optima"][i]
+        if best["failed"]:
+            continue
         if budget["delta"] > 0:
             iso = np.geomspace(compute.min(), compute.max(), 200)
             line = (best["budget"] - iso) / budget["delta"]
@@ -142,7 +144,7 @@ def frontier(result: dict) -> Figure | None:
             best["compute"], best["data"], "*", markersize=11, color=_color(i), markerfacecolor=face
         )
     if budget["data_vs_compute"]:
-        ends = np.array(sorted(o["compute"] for o in budget["optima"]))
+        ends = np.array(sorted(o["compute"] for o in budget["optima"] if not o["failed"]))
         along = budget["data_vs_compute"]
         ax.plot(
             ends,

@@ -82,7 +82,7 @@ def law_summary(
 def optimum_summary(o: Optimum, prices: Prices, net: tuple | None) -> dict:
     """One entry of `budget_law.optima`; `flops_exact` where the nets are known."""
     samples = o.samples or {}
-    out = {"J": o.J, "at_bound": o.at_bound or None}
+    out = {"J": o.J, "at_bound": o.at_bound or None, "failed": o.failed}
     for name in ("utd", "data", "compute", "budget"):
         out[name] = getattr(o, name)
         out[f"{name}_ci"] = stats.interval(samples[name]) if samples else [np.nan, np.nan]
@@ -117,7 +117,7 @@ def budget_summary(optima: list[Optimum], prices: Prices, law: BudgetLaw | None,
     reference = np.array([law.reference_budget])
     at_reference = law.utd.predict_samples(reference)
     budgets = np.array([o.budget for o in optima])
-    grid = np.geomspace(budgets.min() / 2, budgets.max() * 2, BAND_POINTS)
+    grid = np.geomspace(np.nanmin(budgets) / 2, np.nanmax(budgets) * 2, BAND_POINTS)
     band = law.utd.predict_samples(grid)
     band = np.full((len(grid), 2), np.nan) if band is None else stats.interval(band)
     out |= {
@@ -158,6 +158,9 @@ def budget_part(
         notes.append(
             f"optimum at the edge of the UTD range at J = {levels}: {budget.bound_advice(edge)}"
         )
+    failed = [f"{o.J:g}" for o in optima if o.failed]
+    if failed:
+        notes.append(f"no optimum at J = {', '.join(failed)}: the fit failed (NaN)")
     law = None
     try:
         law = budget.budget_law(optima, options.holdout)

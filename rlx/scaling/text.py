@@ -104,6 +104,7 @@ def _budget(result: dict) -> str:
     lines = ["BUDGET: cheapest way to each J"]
     for o in law["optima"]:
         edge = f"  AT THE {o['at_bound'].upper()} EDGE" if o["at_bound"] else ""
+        edge += "  FIT FAILED" if o["failed"] else ""
         exact = f"  C exact {number(o['flops_exact'])}" if o["flops_exact"] is not None else ""
         lines.append(
             f"  J {number(o['J'])}: sigma* {number(o['utd'])} {span(o['utd_ci'])}  D "

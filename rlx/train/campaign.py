@@ -5,21 +5,30 @@ programs.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from rlx.infra.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_PREEMPTED
+from rlx.infra.errors import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    EXIT_PREEMPTED,
+    ConfigError,
+    NaNError,
+)
 from rlx.infra.files import write_json
 from rlx.infra.logging import Run
+from rlx.infra.signals import stop_signals
 from rlx.train import pack, sweep
 from rlx.train.checks import Sizes, check
 from rlx.train.schedule import Schedule
 from rlx.types import Env
 
-EXIT_CODES = {"done": EXIT_OK, "preempted": EXIT_PREEMPTED, "interrupted": EXIT_INTERRUPTED}
+EXIT_CODES = {"preempted": EXIT_PREEMPTED, "interrupted": EXIT_INTERRUPTED}
 
 
 class Entry(NamedTuple):
@@ -41,11 +50,15 @@ def make_entry(
     grid: Mapping[str, Sequence[float]],
     workdir: Path,
 ) -> Entry:
-    """Check one pack (S seeds x the points of `grid`) before any compile."""
+    """Check one pack (S seeds x the points of `grid`) before any compile; resolve its defaults."""
     hp = make_learner(config.learner, env.spec, None).hp
     runs = sweep.expand(seeds, grid, hp)
     sizes, plan = check(config, env, len(runs))
-    return Entry(config, hp, sizes, plan, runs, workdir)
+    resolved = ConfigDict(config.to_dict())
+    resolved.data.capacity, resolved.mesh.shards = sizes.capacity, sizes.shards
+    resolved.train.learning_starts = sizes.learning_starts
+    resolved.train.log_every, resolved.train.eval_every = sizes.log_every, sizes.eval_every
+    return Entry(resolved.lock(), hp, sizes, plan, runs, workdir)
 
 
 def run_all(
@@ -57,8 +70,10 @@ def run_all(
     overwrite: bool = False,
     retry_failed: bool = False,
 ) -> int:
-    """Train every entry that is not finished; return the exit code (0, or 42 and 130 after a saved
-    stop).
+    """Train every entry that is not finished.
+
+    Returns the exit code: 0; 42 or 130 after a saved stop; 1 when an entry ended in NaN, in which
+    case the others were trained all the same.
 
     Args:
       entries: those that can share compiled programs next to each other.
@@ -66,39 +81,50 @@ def run_all(
     """
     flags = {"overwrite": overwrite, "retry_failed": retry_failed}
     finished = [pack.claim(entry.config, entry.runs, entry.workdir, **flags) for entry in entries]
-    key, session = None, None
-    for entry, before in zip(entries, finished, strict=True):
-        if before is not None:
-            print(f"{entry.workdir}: finished before, skipped")
-            continue
-        needed = pack.static_key(entry.config, entry.hp, entry.sizes, len(entry.runs))
-        if session is None or key != needed:
-            print(
-                f"compiling for batch size {entry.config.learner.batch_size} ...", file=sys.stderr
-            )
-            key, session = (
-                needed,
-                pack.Session(entry.config, env, make_learner, len(entry.runs), entry.sizes),
-            )
-        status = run_one(entry, session, report)
-        if status != "done":
-            print(
-                f"{status}: saved in {entry.workdir}; the same command goes on from there",
-                file=sys.stderr,
-            )
-            return EXIT_CODES[status]
-    return EXIT_OK
+    code, key, session = EXIT_OK, "", None
+    with stop_signals() as stop:
+        for entry, before in zip(entries, finished, strict=True):
+            if before is not None:
+                print(f"{entry.workdir}: finished before, skipped")
+                continue
+            try:
+                with failures_recorded(entry.workdir):
+                    needed = pack.static_key(entry.config, entry.hp, entry.sizes, len(entry.runs))
+                    if session is None or key != needed:
+                        key, session = needed, compile_for(entry, env, make_learner)
+                    run_one(entry, session, report, stop)
+            except NaNError as error:
+                print(f"error: {error}", file=sys.stderr)
+                code = EXIT_FAILED
+            if stop:
+                again = "the same command" + (" without --overwrite" if overwrite else "")
+                print(f"{stop[0]}: saved; {again} goes on from there", file=sys.stderr)
+                return EXIT_CODES[stop[0]]
+    return code
 
 
-def run_one(entry: Entry, session: pack.Session, report: Callable) -> str:
-    """Train one entry and write its `result.json`, which says "failed" if anything went wrong."""
+def compile_for(entry: Entry, env: Env, make_learner: pack.MakeLearner) -> pack.Session:
+    """Compile the programs of an entry."""
+    print(f"compiling for batch size {entry.config.learner.batch_size} ...", file=sys.stderr)
+    return pack.Session(entry.config, env, make_learner, len(entry.runs), entry.sizes)
+
+
+def run_one(entry: Entry, session: pack.Session, report: Callable, stop: list[str]) -> None:
+    """Train one entry; write its `result.json` if it came to its end."""
     print(f"utd {entry.config.train.utd:g} -> {entry.workdir}", file=sys.stderr)
-    result = entry.workdir / "result.json"
+    facts = session.run(entry.config, entry.plan, entry.runs, entry.workdir, stop)
+    if facts["status"] == "done":
+        write_json(entry.workdir / "result.json", report(entry, facts))
+
+
+@contextmanager
+def failures_recorded(workdir: Path) -> Iterator[None]:
+    """Let `result.json` say "failed" when a run does; what the user typed wrong fails no run."""
     try:
-        facts = session.run(entry.config, entry.plan, entry.runs, entry.workdir)
-        if facts["status"] == "done":
-            write_json(result, report(entry, facts))
-    except Exception as error:
-        write_json(result, {"status": "failed", "message": f"{type(error).__name__}: {error}"})
+        yield
+    except ConfigError:
         raise
-    return facts["status"]
+    except Exception as error:
+        message = f"{type(error).__name__}: {error}"
+        write_json(workdir / "result.json", {"status": "failed", "message": message})
+        raise

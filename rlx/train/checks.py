@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import jax
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from rlx.data.buffer import buffer_bytes, make_buffer
@@ -62,10 +62,12 @@ def check(config: ConfigDict, env: Env, num_runs: int = 1) -> tuple[Sizes, Sched
         raise ConfigError(
             f"train.learning_starts = {starts} is less than learner.batch_size = {batch}"
         )
-    if train.env_steps <= starts:
+    prefill = -(-starts // num_envs)  # vector steps
+    if train.env_steps <= prefill * num_envs:
         raise ConfigError(
-            f"train.env_steps = {train.env_steps} leaves nothing after the {starts} random "
-            f"transitions of train.learning_starts; give more than {starts}"
+            f"train.env_steps = {train.env_steps} leaves nothing after the "
+            f"{prefill * num_envs} random transitions of train.learning_starts; "
+            f"give more than {prefill * num_envs}"
         )
     shards = config.mesh.shards or sharding.default_shards(num_envs, batch)
     data = 1 if config.mesh.data < 1 else config.mesh.data
@@ -77,7 +79,7 @@ def check(config: ConfigDict, env: Env, num_runs: int = 1) -> tuple[Sizes, Sched
             "devices on the data axis"
         )
     capacity = config.data.capacity or min(1_000_000, train.env_steps)
-    check_memory(capacity, env, num_runs)
+    check_memory(capacity, env, num_runs, mesh)
     # What these two and wandb refuse is refused here, while nothing is claimed or compiled yet.
     vectorize(env, num_envs, config.env.episode_length, reset=config.env.reset)
     make_buffer(capacity, num_envs, config.data.n_step)
@@ -90,23 +92,20 @@ def check(config: ConfigDict, env: Env, num_runs: int = 1) -> tuple[Sizes, Sched
         log_every=train.log_every or max(1, math.ceil(train.env_steps / 100)),
         eval_every=train.eval_every or max(1, math.ceil(train.env_steps / 40)),
     )
-    plan = Schedule(
-        num_envs, train.env_steps, -(-starts // num_envs), H, G, sizes.log_every, sizes.eval_every
-    )
+    plan = Schedule(num_envs, train.env_steps, prefill, H, G, sizes.log_every, sizes.eval_every)
     return sizes, plan
 
 
-def check_memory(capacity: int, env: Env, num_runs: int) -> None:
-    """Refuse a replay ring that takes more than its share of a device, naming the capacity that
-    fits.
-    """
+def check_memory(capacity: int, env: Env, num_runs: int, mesh: Mesh) -> None:
+    """Refuse replay rings that take more than their share of memory, naming what fits."""
     obs, action = (math.prod(spec.shape) for spec in (env.spec.obs, env.spec.action))
-    row = buffer_bytes(1, obs, action) * -(-num_runs // jax.local_device_count())
-    limit = int(MEMORY_SHARE * runtime.device_bytes())
+    rows = -(-num_runs // mesh.shape["run"])  # runs per device
+    sharing = mesh.devices.size if runtime.on_cpu() else 1  # CPU devices share one memory
+    row = buffer_bytes(1, obs, action) * rows * sharing / mesh.shape["data"]
+    limit = MEMORY_SHARE * runtime.device_bytes()
     if capacity * row > limit:
         raise ConfigError(
             f"data.capacity = {capacity} transitions x {num_runs} runs take "
             f"{capacity * row / 1e9:.1f} GB per device, more than {limit / 1e9:.1f} GB "
-            f"({MEMORY_SHARE:.0%} of its memory); "
-            f"the capacity that fits: {limit // row}"
+            f"({MEMORY_SHARE:.0%} of its memory); the capacity that fits: {int(limit / row)}"
         )

@@ -17,13 +17,12 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from rlx.infra.checkpoint import Checkpoints
+from rlx.infra.checkpoint import POLICY, Checkpoints
 from rlx.infra.errors import NaNError
 from rlx.infra.logging import Logger, Run
-from rlx.infra.signals import stop_signals
 from rlx.train import measures
 from rlx.train.schedule import Schedule
-from rlx.train.state import TrainMetrics, TrainState
+from rlx.train.state import TrainMetrics, TrainState, trim
 
 GROWTH = 8  # at most, from one chunk to the next: the first ones only measure the speed
 
@@ -80,6 +79,7 @@ class Driver:
     checkpoints: Checkpoints | None
     clock: Clock
     progress: Progress
+    stop: list[str]  # filled by signals, see `rlx.infra.signals`
     action_repeat: int = 1
     save_ring: bool = True
 
@@ -90,27 +90,26 @@ class Driver:
         self.last_save = self.last_read = time.perf_counter()
         self.started = self.last_read - self.progress.wall_s
         self.timing, self.limit = (self.last_read, step, grad_steps), 1
-        with stop_signals() as stop:
-            while not plan.done(step) and not stop:
-                before, n = step, plan.iterations(step, self.limit)
-                H, G = (1, 0) if plan.quiet_until(step) else (plan.H, plan.G)
-                lengths = (np.int32(n), np.int32(H), np.int32(G), np.bool_(step < plan.prefill))
-                state, metrics, alive = self.programs.chunk(state, *lengths)
-                step, grad_steps = step + n * H, grad_steps + n * G
-                logged = plan.done(step) or plan.crossed(plan.log_every, before, step)
-                if logged:
-                    state = self.programs.fresh_metrics(state)
-                evaluated = plan.done(step) or plan.crossed(plan.eval_every, before, step)
-                evaluation = self.programs.evaluate(state) if evaluated else None
-                self.read(pending)  # of the chunk before, while this one runs
-                pending = Pending(before, step, grad_steps, n, logged, metrics, alive, evaluation)
-                if self.save_due(before, step) and not plan.done(step):
-                    self.read(pending)
-                    pending = None
-                    self.save(state)
-            self.read(pending)
-            self.save(state)
-        return ("done" if plan.done(step) else stop[0]), state
+        while not plan.done(step) and not self.stop:
+            before, n = step, plan.iterations(step, self.limit)
+            H, G = (1, 0) if plan.quiet_until(step) else (plan.H, plan.G)
+            lengths = (np.int32(n), np.int32(H), np.int32(G), np.bool_(step < plan.prefill))
+            state, metrics, alive = self.programs.chunk(state, *lengths)
+            step, grad_steps = step + n * H, grad_steps + n * G
+            logged = plan.done(step) or plan.crossed(plan.log_every, before, step)
+            if logged:
+                state = self.programs.fresh_metrics(state)
+            evaluated = plan.done(step) or plan.crossed(plan.eval_every, before, step)
+            evaluation = self.programs.evaluate(state) if evaluated else None
+            self.read(pending)  # of the chunk before, while this one runs
+            pending = Pending(before, step, grad_steps, n, logged, metrics, alive, evaluation)
+            if self.save_due(before, step) and not plan.done(step):
+                self.read(pending)
+                pending = None
+                self.save(state)
+        self.read(pending)
+        self.save(state)
+        return ("done" if plan.done(step) else self.stop[0]), state
 
     def save_due(self, before: int, step: int) -> bool:
         """Say whether a checkpoint is due, by the clock or by transitions."""
@@ -124,9 +123,12 @@ class Driver:
         if self.checkpoints is None:
             return
         self.progress.wall_s = self.wall_s()
-        params = {"params": state.learner.params, "obs_stats": state.learner.obs_stats}
-        saved = state if self.save_ring else state.replace(buffer=None)
-        self.checkpoints.save(int(state.step), saved, vars(self.progress), params)
+        learner = state.learner
+        policy = {name: getattr(learner, name) for name in POLICY}
+        saved = trim(state, len(self.runs))
+        if not self.save_ring:
+            saved = saved.replace(buffer=None)
+        self.checkpoints.save(int(state.step), saved, vars(self.progress), policy)
 
     def wall_s(self) -> float:
         """Seconds of this run, earlier launches included."""

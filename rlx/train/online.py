@@ -150,12 +150,12 @@ def build(
             step=state.step + 1,
         )
 
-    def improve(state: TrainState) -> TrainState:
+    def improve(state: TrainState, ring: PyTree) -> TrainState:
         """One gradient step on one fresh batch."""
         keys = keys_for(state.seed, state.grad_steps, "sample")
         discount = state.learner.hp["discount"]
         filled = state.step - state.ring_start
-        batch = buffer.sample(state.buffer, filled, keys, batch_size // data, discount)
+        batch = buffer.sample(ring, filled, keys, batch_size // data, discount)
         new, metrics = learner.update(
             state.learner, batch, keys_for(state.seed, state.grad_steps, "update")
         )
@@ -172,7 +172,12 @@ def build(
         )
 
     def improve_local(state: TrainState, G: jax.Array) -> TrainState:
-        return over_runs(lambda s: jax.lax.fori_loop(0, G, lambda _, s: improve(s), s), state)
+        def run(state: TrainState) -> TrainState:
+            # The ring is read, never carried: a loop that returned it would cost copies of it.
+            ring, rest = state.buffer, state.replace(buffer=None)
+            return jax.lax.fori_loop(0, G, lambda _, s: improve(s, ring), rest)
+
+        return over_runs(run, state.replace(env=None, eval_start=None))
 
     def evaluate_local(state: TrainState) -> tuple[jax.Array, jax.Array]:
         traces["evaluate"] += 1
@@ -210,16 +215,24 @@ def build(
         grad_steps=P(),
     )
     collect_all = sharded(collect_local, (specs, P(), P()), specs)
-    improve_all = sharded(improve_local, (specs, P()), specs, check=True)
+    updated = specs.replace(env=None, buffer=None, eval_start=None)
+    improve_all = sharded(improve_local, (specs, P()), updated, check=True)
 
     def iteration(state: TrainState, H: jax.Array, G: jax.Array, random: jax.Array) -> TrainState:
         before = collect_all(state, H, random)
         state = improve_all(before, G)
         watched = [x for name, x in state.metrics.learner.items() if name.endswith(MUST_BE_FINITE)]
         alive = state.alive & jnp.isfinite(jnp.stack(watched)).all(axis=0)
+        for leaf in jax.tree.leaves(state.learner.params):  # the last update shows in no metric yet
+            alive &= jnp.isfinite(leaf).reshape(leaf.shape[0], -1).all(axis=1)
         # A run whose loss is no longer finite keeps its last good learner; its neighbours go on.
         kept = where(alive, strip(state.learner), strip(before.learner))
-        return state.replace(learner=kept.replace(grad_steps=state.grad_steps), alive=alive)
+        return before.replace(
+            learner=kept.replace(grad_steps=state.grad_steps),
+            metrics=state.metrics,
+            alive=alive,
+            grad_steps=state.grad_steps,
+        )
 
     def chunk(state: TrainState, n, H, G, random) -> tuple[TrainState, TrainMetrics, jax.Array]:
         traces["chunk"] += 1

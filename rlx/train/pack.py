@@ -15,24 +15,22 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from ml_collections import ConfigDict
 
 from rlx.data.buffer import make_buffer
 from rlx.envs.core import vectorize
 from rlx.infra import checkpoint, sharding
 from rlx.infra import config as configs
-from rlx.infra.errors import ConfigError
 from rlx.infra.fields import parse_ratio
 from rlx.infra.logging import Logger, Run
 from rlx.infra.tracking import start_wandb
 from rlx.infra.workdir import claim_workdir
-from rlx.train import online, sweep
+from rlx.train import online, resume, sweep
 from rlx.train.checks import Sizes
 from rlx.train.compiled import compile_programs
-from rlx.train.driver import Clock, Driver, Programs, Progress
+from rlx.train.driver import Clock, Driver, Programs
 from rlx.train.schedule import Schedule
-from rlx.types import Env, EnvSpec, Learner, PyTree
+from rlx.types import Env, EnvSpec, Learner
 
 MakeLearner = Callable[[ConfigDict, EnvSpec, str | None], Learner]  # an agent's `make`
 
@@ -123,14 +121,19 @@ class Session:
         self.compile_s = self.compiled.seconds | {"wall": time.perf_counter() - start}
 
     def run(
-        self, config: ConfigDict, plan: Schedule, runs: Sequence[Run], workdir: str | Path
+        self,
+        config: ConfigDict,
+        plan: Schedule,
+        runs: Sequence[Run],
+        workdir: str | Path,
+        stop: list[str],
     ) -> dict[str, Any]:
-        """Train `runs` to the end of `plan` or to a stop signal; return the facts of the pack.
+        """Train `runs` to the end of `plan` or until `stop` is filled; return the facts.
 
         Resumes when `workdir` (claimed, see `claim`) holds a checkpoint. Keys: status ("done",
         "preempted", "interrupted"), utd, utd_achieved, env_steps, grad_steps, wall_s (training
-        alone), compile_s, env_steps_per_s and updates_per_s (summed over the runs, of this launch),
-        evals, dead.
+        alone), compile_s, env_steps_per_s and updates_per_s (summed over the runs, all
+        launches), evals, dead.
         """
         settings = config.checkpoint
         checkpoints = checkpoint.Checkpoints(workdir, settings.keep, settings.keep_every)
@@ -142,19 +145,16 @@ class Session:
                 f"checkpoint.buffer_limit_gb = {settings.buffer_limit_gb}): "
                 "a resume refills it first, and is not exact"
             )
-        restored = self.restore(checkpoints, save_ring, plan)
-        if restored is None:
-            seeds, hp = sweep.arrays(runs, self.learner_for(config).hp, self.padded)
-            state, progress = self.start(config, seeds, hp), Progress()
-        else:
-            state, progress = restored
-            checkpoints.drop_after(int(state.step))
-            plan = dataclasses.replace(plan, idle=tuple(map(tuple, progress.idle)))
+        seeds, hp = sweep.arrays(runs, self.learner_for(config).hp, self.padded)
+        state, progress, resumed = resume.begin(
+            config, checkpoints, self.compiled, plan, len(runs), seeds, hp
+        )
+        plan = dataclasses.replace(plan, idle=tuple(map(tuple, progress.idle)))
         tracker = start_wandb(config.log.wandb, workdir, configs.flatten(config))
         logger = Logger(
             workdir, runs, total=plan.total, config_sha=configs.sha(config), tracker=tracker
         )
-        logger.rewind(int(state.step) if restored else -1)
+        logger.rewind(int(state.step) if resumed else -1)
         driver = Driver(
             programs=Programs(self.compiled.chunk, self.compiled.evaluate, self.fresh_metrics),
             schedule=plan,
@@ -165,17 +165,17 @@ class Session:
                 config.train.chunk_seconds, settings.every_seconds, settings.every_steps or 0
             ),
             progress=progress,
+            stop=stop,
             action_repeat=config.env.action_repeat,
             save_ring=save_ring,
         )
-        begun = (int(state.step), int(state.grad_steps), progress.wall_s)
         try:
             status, state = driver.run(state)
         finally:
             logger.close()
             checkpoints.close()
         step, grad_steps = int(state.step), int(state.grad_steps)
-        seconds = max(driver.wall_s() - begun[2], 1e-9)
+        seconds = max(progress.wall_s, 1e-9)
         return {
             "status": status,
             "utd": float(parse_ratio(config.train.utd)),
@@ -183,44 +183,13 @@ class Session:
             "env_steps": step * plan.num_envs,
             "prefill": plan.silent(step) * plan.num_envs,
             "grad_steps": grad_steps,
-            "wall_s": driver.wall_s(),
+            "wall_s": progress.wall_s,
             "compile_s": self.compile_s,
-            "env_steps_per_s": (step - begun[0]) * plan.num_envs * len(runs) / seconds,
-            "updates_per_s": (grad_steps - begun[1]) * len(runs) / seconds,
+            "env_steps_per_s": step * plan.num_envs * len(runs) / seconds,
+            "updates_per_s": grad_steps * len(runs) / seconds,
             "evals": progress.evals,
             "dead": progress.dead,
         }
-
-    def start(self, config: ConfigDict, seeds: np.ndarray, hp: dict) -> online.TrainState:
-        """Return a new state, or what `resume_from` (all) or `init_from` (parameters) points to."""
-        if config.resume_from:
-            found = checkpoint.Checkpoints(config.resume_from).restore(self.compiled.template)
-            if found is None:
-                raise ConfigError(f"resume_from = '{config.resume_from}' holds no checkpoint")
-            return found[0]
-        state = self.compiled.init(seeds, hp)
-        if not config.init_from:
-            return state
-        return state.replace(learner=checkpoint.with_params(config.init_from, state.learner))
-
-    def restore(
-        self, checkpoints: checkpoint.Checkpoints, ring: bool, plan: Schedule
-    ) -> tuple[online.TrainState, Progress] | None:
-        """Return the newest checkpoint; without its ring, an empty one to be refilled first."""
-        template = self.compiled.template
-        found = checkpoints.restore(template if ring else template.replace(buffer=None))
-        if found is None:
-            return None
-        state, host = found
-        progress = Progress(**host)
-        if not ring:
-            step = int(state.step)
-            progress.idle.append([step, step + plan.prefill])
-            state = state.replace(
-                buffer=zeros(template.buffer),
-                ring_start=jax.device_put(np.int32(step), template.step.sharding),
-            )
-        return state, progress
 
     @property
     def ring_gb(self) -> float:
@@ -230,9 +199,4 @@ class Session:
 
     def fresh_metrics(self, state: online.TrainState) -> online.TrainState:
         """Return `state` with its sums at zero."""
-        return state.replace(metrics=zeros(self.compiled.template.metrics))
-
-
-def zeros(template: PyTree) -> PyTree:
-    """Return zeros of the template's shapes, on its shardings."""
-    return jax.tree.map(lambda x: jax.device_put(np.zeros(x.shape, x.dtype), x.sharding), template)
+        return state.replace(metrics=resume.zeros(self.compiled.template.metrics))

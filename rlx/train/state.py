@@ -43,9 +43,7 @@ def strip(learner_state: PyTree) -> PyTree:
     return learner_state.replace(grad_steps=None)
 
 
-def over_runs(
-    run: Callable[[TrainState], TrainState], state: TrainState, squeeze: bool = True
-) -> TrainState:
+def over_runs(run: Callable[[TrainState], TrainState], state: TrainState) -> TrainState:
     """Map `run` over the run axis of `state`; the counters are shared, so they stay un-batched.
 
     One local run is squeezed instead: a batch axis of one costs 10-40 % per update on a CPU (64x64
@@ -56,12 +54,32 @@ def over_runs(
         return split(run(join(state, counters)))
 
     stripped, counters = split(state)
-    if squeeze and state.seed.shape[0] == 1:
+    if state.seed.shape[0] == 1:
         new, counters = body(jax.tree.map(lambda x: x[0], stripped), counters)
         new = jax.tree.map(lambda x: x[None], new)
     else:
         new, counters = jax.vmap(body, in_axes=(0, None), out_axes=(0, None))(stripped, counters)
     return join(new, counters)
+
+
+def trim(state: TrainState, num_runs: int) -> TrainState:
+    """Return the first `num_runs` runs: what is saved, so that padding never outlives a launch."""
+    if state.seed.shape[0] == num_runs:
+        return state
+    rest, counters = split(state)
+    return join(jax.tree.map(lambda x: x[:num_runs], rest), counters)
+
+
+def pad(state: TrainState, template: TrainState) -> TrainState:
+    """Repeat the last run until `state` has the runs of `template`, on its shardings."""
+    rest, counters = split(state)
+    missing = template.seed.shape[0] - state.seed.shape[0]
+
+    def repeat(x: jax.Array, like: jax.ShapeDtypeStruct) -> jax.Array:
+        full = jnp.concatenate([x, jnp.repeat(x[-1:], missing, axis=0)])
+        return jax.device_put(full, like.sharding)
+
+    return join(jax.tree.map(repeat, rest, split(template)[0]), counters)
 
 
 def split(state: TrainState) -> tuple[TrainState, tuple[jax.Array, ...]]:

@@ -16,8 +16,8 @@ def expand(
 ) -> list[Run]:
     """Return one `Run` per seed and point of `grid` = {numeric setting: values}, seeds fastest.
 
-    Raises ConfigError for a name that is no numeric setting of the learner (`hp`), or repeated
-    values.
+    Raises ConfigError for a name that is no numeric setting of the learner (`hp`), repeated values,
+    or a seed that is no int32 >= 0.
     """
     for name, values in grid.items():
         if name not in hp:
@@ -26,6 +26,9 @@ def expand(
             raise ConfigError(f"{name} must list different values, got {tuple(values)}")
     if len(set(seeds)) < len(seeds) or not seeds:
         raise ConfigError(f"seeds must be different, one at least, got {tuple(seeds)}")
+    for seed in seeds:
+        if not 0 <= seed < 2**31:
+            raise ConfigError(f"seed is a whole number from 0 to {2**31 - 1}, got {seed}")
     runs = []
     for point in itertools.product(*grid.values()):
         setting = dict(zip(grid, point, strict=True))

@@ -6,6 +6,7 @@ The gradients of the NumPy losses are central differences, so nothing of autodif
 from __future__ import annotations
 
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -217,6 +218,12 @@ def test_one_whole_update_against_numpy(changes):
     assert int(got.grad_steps) == 1
 
 
+def first_moment(state, name):
+    """Adam's first moment, which is kept as one vector, in the structure of the parameters."""
+    unravel = jax.flatten_util.ravel_pytree(state.params[name])[1]
+    return unravel(state.opt_state[name][0].mu)
+
+
 def test_adam_keeps_its_moments_over_three_updates():
     """Against a NumPy Adam fed with the gradients that one update shows by its first moment."""
     learner, state = started(config(lr=0.01))
@@ -228,9 +235,8 @@ def test_adam_keeps_its_moments_over_three_updates():
         kernel = lambda s: np.asarray(  # noqa: E731
             s.params["critic"]["params"]["critic"]["Dense_1"]["kernel"], np.float64
         )
-        mu = np.asarray(
-            state.opt_state["critic"][0].mu["params"]["critic"]["Dense_1"]["kernel"], np.float64
-        )
+        first = first_moment(state, "critic")["params"]["critic"]["Dense_1"]["kernel"]
+        mu = np.asarray(first, np.float64)
         grad = (mu - 0.9 * m) / 0.1
         m, v = mu, 0.999 * v + 0.001 * grad**2
         step = 0.01 * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
@@ -243,9 +249,8 @@ def test_the_actors_gradient_by_finite_differences_in_random_directions():
     learner, state = started(config(lr=0.0))
     rows, random = batch(), keys(1)
     after, metrics = jax.jit(learner.update)(state, rows, random)
-    grads = jax.tree.map(
-        lambda mu: np.asarray(mu, np.float64) / 0.1, after.opt_state["actor"][0].mu
-    )
+    moment = first_moment(after, "actor")
+    grads = jax.tree.map(lambda mu: np.asarray(mu, np.float64) / 0.1, moment)
     noise, params = noise_of(random)[:, 1], f64(state.params)
     loss = lambda actor: actor_loss(  # noqa: E731
         actor, params["critic"], params["log_alpha"], f64(rows.obs), noise
@@ -360,19 +365,28 @@ def test_normalized_observations_are_what_a_plain_learner_would_see():
     assert started(config())[1].obs_stats is None
 
 
-def test_only_one_bounded_action_vector_and_one_observation_vector():
-    discrete = Spec((), np.int32)
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"action": Spec((), np.int32)},
+        {"action": Spec((ACT,), np.int32)},
+        {"obs": Spec((8, 8, 3), np.uint8)},
+        {"obs": {"state": Spec((OBS,)), "privileged_state": Spec((2 * OBS,))}},
+        {"obs": Spec({"state": (OBS,)})},
+    ],
+    ids=["discrete", "int_vector", "image", "dict", "dict_of_shapes"],
+)
+def test_only_one_bounded_action_vector_and_one_observation_vector(change):
+    spec = SPEC._replace(**change)
     with pytest.raises(ValueError) as caught:
-        agents.make(config(), SPEC._replace(action=discrete))
+        agents.make(config(), spec)
     assert str(caught.value) == (
-        f"sac needs one vector of float actions in [-1, 1]; this environment has {discrete}"
+        "sac needs one vector of observations and one vector of float actions in [-1, 1]; "
+        f"this environment has observations {spec.obs} and actions {spec.action}"
     )
-    image = Spec((8, 8, 3), np.uint8)
-    with pytest.raises(ValueError) as caught:
-        agents.make(config(), SPEC._replace(obs=image))
-    assert str(caught.value) == (
-        f"sac needs one vector of observations; this environment has {image}"
-    )
+
+
+def test_an_unknown_agent():
     with pytest.raises(ValueError, match="unknown agent 'sacc'; nearest: sac; all: sac"):
         agents.make(config(name="sacc"), SPEC)
 

@@ -159,7 +159,7 @@ def test_unknown_impl_is_refused():
 
 @pytest.mark.parametrize("name", ["Go1JoystickFlatTerrain", "PandaPickCube"])
 def test_a_robot_without_menagerie_says_what_to_type_and_clones_nothing(name, no_menagerie):
-    with pytest.raises(FileNotFoundError) as error:
+    with pytest.raises(ValueError) as error:
         envs.make(name)
     message = str(error.value)
     assert message.startswith(

@@ -61,10 +61,6 @@ def test_overrides_reach_the_environment():
     assert (env.dt, env.episode_length) == (0.1, 100)
 
 
-def test_nearest_ignores_case_and_separators():
-    assert names.nearest("walker_walk", names.ALL, count=1) == ["WalkerWalk"]
-
-
 def test_listing_shows_every_name_and_loads_no_simulator(run_python):
     code = (
         "import runpy, sys\n"

@@ -204,3 +204,27 @@ def test_help_shows_flags_with_the_values_of_the_config(start, tmp_path, capsys,
     assert rows["--fit_only=false"] == ""
     assert rows["--overwrite"].startswith("delete what an earlier run wrote")
     assert rows["--config.FIELD=VALUE"].endswith("--print_config lists them all")
+
+
+@pytest.mark.parametrize(
+    "argv, want",
+    [
+        (["--env=ant"], ["--config=base.py:env=ant"]),
+        (["--env", "ant", "--utd", "2"], ["--config=base.py:env=ant", "--utd", "2"]),
+        (["--config=a.py", "--env=ant"], ["--config=a.py:env=ant"]),
+        (["--config", "a.py", "--env=ant"], ["--config=a.py:env=ant"]),
+        (["--config", "a.py:smoke", "--seed=1", "--env", "ant"], None),
+        (["--config", "a.py", "--seed=1"], ["--config", "a.py", "--seed=1"]),
+        (["--env", "--seed=1"], ["--env", "--seed=1"]),
+    ],
+)
+def test_into_config_moves_the_environment_into_the_config_options(argv, want):
+    given = list(argv)
+    want = want or ["--config=a.py:smoke,env=ant", "--seed=1"]
+    assert cli.into_config(argv, "base.py", "env") == want
+    assert argv == given
+
+
+def test_into_config_with_two_config_files():
+    with pytest.raises(ConfigError, match="--config is given twice: a.py and b.py"):
+        cli.into_config(["--config", "a.py", "--config=b.py", "--env=ant"], "base.py", "env")

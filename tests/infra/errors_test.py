@@ -1,26 +1,22 @@
-"""Errors: the nearest names, one line for the user, tracebacks for bugs, exit codes."""
+"""Errors: one line for the user, tracebacks for bugs, exit codes."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
 
 from configs import common
+from rlx import scaling
 from rlx.infra import errors
+from rlx.scaling import ScalingError
 
 HOUSE = Path(__file__).resolve().parents[2]
-
-
-def test_nearest_prefers_the_likest_and_reads_the_last_part():
-    names = ["train.utd", "train.env_steps", "learner.lr", "learner.critic_lr", "seed"]
-    assert errors.nearest("train.ut", names)[0] == "train.utd"
-    assert errors.nearest("lr", names)[0] == "learner.lr"
-    assert errors.nearest("LEARNER.LR", names)[0] == "learner.lr"
-    assert len(errors.nearest("x", names)) == 3
-    assert errors.nearest("x", []) == []
 
 
 def test_unknown_says_kind_name_nearest_and_list_command():
@@ -60,16 +56,44 @@ def test_a_value_error_raised_in_our_rooms_is_for_the_user(capsys):
     assert capsys.readouterr().err == "error: unknown config option 'nonsense'; options: none\n"
 
 
-def test_a_value_error_of_others_is_a_bug(monkeypatch):
-    with pytest.raises(ValueError, match="invalid literal"):
-        errors.one_line(int, "eight")
+def test_subclasses_of_value_error_raised_in_our_rooms_are_for_the_user(capsys, tmp_path):
+    assert issubclass(ScalingError, ValueError)
+    assert errors.one_line(scaling.read_table, tmp_path / "none.csv") == 2
+    out = capsys.readouterr().err
+    assert out.startswith("error: ") and "none.csv" in out and out.count("\n") == 1
+
+
+def test_a_missing_file_is_for_the_user_where_our_code_says_so(monkeypatch, capsys):
+    def main():
+        raise FileNotFoundError("no robots: clone them")
+
+    with pytest.raises(FileNotFoundError):  # tests are no room of ours
+        errors.one_line(main)
+    monkeypatch.setattr(errors, "_ROOMS", (str(HOUSE / "tests"),))
+    assert errors.one_line(main) == 2
+    assert capsys.readouterr().err == "error: no robots: clone them\n"
+
+
+def test_a_value_error_of_others_is_a_bug():
+    with pytest.raises(ValueError, match="Expecting property name"):
+        errors.one_line(json.loads, "{")
+
+
+def test_a_value_error_of_jax_is_a_bug_although_jax_hides_its_frames(monkeypatch):
+    """Then the innermost frame left is ours: it is the note of jax that tells."""
+    monkeypatch.setattr(errors, "_ROOMS", (str(HOUSE / "tests"),))
+    two, three = np.ones(2, np.float32), np.ones(3, np.float32)
+    with pytest.raises(ValueError, match="inconsistent sizes"):
+        errors.one_line(lambda: jax.vmap(lambda a, b: a + b)(two, three))
+
+
+def test_rlx_traceback_keeps_the_traceback(monkeypatch):
+    def main():
+        raise errors.ConfigError("bad field")
+
     monkeypatch.setenv("RLX_TRACEBACK", "1")
     with pytest.raises(errors.ConfigError):
-        errors.one_line(_raise_config_error)
-
-
-def _raise_config_error():
-    raise errors.ConfigError("bad field")
+        errors.one_line(main)
 
 
 def test_a_process_ends_with_one_line_and_exit_code_2():

@@ -175,6 +175,20 @@ def test_an_optimum_at_the_edge_is_flagged_and_left_out():
         budget_law(optima)
 
 
+def test_a_failed_fit_is_no_edge_and_asks_for_no_runs():
+    failed = optimal_utd(PowerLaw(np.nan, np.nan, np.nan), PRICES, (0.25, 8.0), J=500)
+    assert failed.failed and failed.at_bound == "" and np.isnan([failed.utd, failed.budget]).all()
+    fine = [optimal_utd(LAW, PRICES, (0.25, 8.0), J) for J in (1.0, 2.0)]
+    assert not any(o.failed for o in fine)
+    with pytest.raises(ScalingError, match="no edge of the UTD range, 2 failed fits") as caught:
+        budget_law([failed, failed, fine[0]], holdout=0)
+    assert "nan" not in str(caught.value)
+    dear = PowerLaw(LAW.Dmin * 3, LAW.k * 5, LAW.alpha)
+    pair = [fine[0], optimal_utd(dear, PRICES, (0.25, 8.0), J=3.0)]
+    law = budget_law([*pair, failed], holdout=0)
+    assert law.levels == (1.0, 3.0) and np.isfinite(law.utd.exponent)
+
+
 def test_bad_prices_are_refused():
     with pytest.raises(ScalingError, match="delta=-1"):
         Prices(1e5, 400.0, -0.45, delta=-1.0)

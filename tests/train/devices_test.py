@@ -1,4 +1,4 @@
-"""8 fake devices do what one does: the device count is no part of an experiment.
+"""Fake devices do what one does: the device count is no part of an experiment.
 
 One process for each device count writes its numbers; the test compares the files. Few updates, no
 timing: fake devices share two cores. Rounding grows through Adam and the environment, hence the
@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-pytestmark = pytest.mark.slow
 
 # Trains on a run x data mesh; saves parameters after 20 and 50 updates, loss sums every 20 to 200.
 TRAIN = """
@@ -44,6 +42,31 @@ seen = np.asarray(state.buffer.obs)[:, :4]
 np.savez(out, losses=np.array(losses), prefill=seen, **saved)
 """
 
+# Prefill and 20 updates, with the data axis over one device and over two; prints the differences.
+SHORT = """
+import sys
+sys.path.insert(0, "tests")
+import jax, numpy as np
+from toys import tiny
+
+def flat(tree):
+    return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(jax.device_get(tree))])
+
+def trained(devices):
+    program = tiny(16, mesh=(1, devices))
+    state = program.start([0])
+    before = flat(state.learner.params)
+    state = program.run(program.run(state, 4, 1, 0, random=True), 2, 1, 10)
+    assert int(state.grad_steps) == 20 and state.env.obs.sharding.num_devices == devices
+    return before, flat(state.learner.params), flat(state.learner.target_params)
+
+one, two = trained(1), trained(2)
+np.testing.assert_array_equal(two[0], one[0])
+np.testing.assert_allclose(two[1], one[1], rtol=0, atol=1e-5)
+np.testing.assert_allclose(two[2], one[2], rtol=0, atol=1e-5)
+assert np.abs(one[1] - one[0]).max() > 1e-3, "nothing was learned"
+"""
+
 # Restores the checkpoint another device count wrote after 20 updates and goes on to 50.
 RESTORE = """
 import sys
@@ -60,6 +83,11 @@ state = program.run(state, 3, 1, 10)
 flat = jax.tree.leaves(jax.device_get((state.learner.params, state.learner.target_params)))
 np.savez({out!r}, params_50=np.concatenate([x.reshape({runs}, -1) for x in flat], axis=1))
 """
+
+
+def test_two_devices_on_the_data_axis_learn_the_parameters_of_one(run_python):
+    """Guards the gradients under shard_map: summed instead of averaged ones would show at once."""
+    run_python(SHORT, devices=2)
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +108,7 @@ def trained(run_python, tmp_path_factory):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("other", ["eight", "grid"])
 def test_parameters_and_losses_agree_with_one_device(trained, other):
     _, found = trained
@@ -91,6 +120,7 @@ def test_parameters_and_losses_agree_with_one_device(trained, other):
     assert np.abs(one["params_50"] - one["params_20"]).max() > 1e-3  # it did learn
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "writer, devices, mesh", [("one", 8, (1, 8)), ("eight", 1, (1, 1))], ids=["1_to_8", "8_to_1"]
 )

@@ -1,0 +1,93 @@
+"""Where a run begins: its own checkpoint, another's state, another's parameters, or scratch."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+from ml_collections import ConfigDict
+
+from rlx.infra.checkpoint import Checkpoints, with_params
+from rlx.infra.errors import ConfigError
+from rlx.train.compiled import Compiled
+from rlx.train.driver import Progress
+from rlx.train.schedule import Schedule
+from rlx.train.state import TrainState, join, pad, split
+from rlx.types import PyTree
+
+
+def begin(
+    config: ConfigDict,
+    own: Checkpoints,
+    compiled: Compiled,
+    plan: Schedule,
+    num_runs: int,
+    seeds: np.ndarray,
+    hp: dict[str, np.ndarray],
+) -> tuple[TrainState, Progress, bool]:
+    """Return (state, progress, resumed), in the order of the four lines below.
+
+    Args: seeds i32[R] and hp {name: f32[R]} of the padded runs, of which `num_runs` are real.
+    """
+    found = read(own, compiled.template, num_runs, plan)
+    if found is not None:  # 1: a checkpoint in the workdir
+        own.set_aside(int(found[0].step))
+        return *found, True
+    if config.resume_from:  # 2: another run's state, with these seeds and settings
+        other = Checkpoints(config.resume_from, create=False)
+        found = read(other, compiled.template, num_runs, plan)
+        other.close()
+        if found is None:
+            raise ConfigError(f"resume_from = '{config.resume_from}' holds no checkpoint")
+        state, progress = found
+        places = jax.tree.map(lambda x: x.sharding, (state.seed, state.learner.hp))
+        seed, settings = jax.device_put((seeds, hp), places)
+        return state.replace(seed=seed, learner=state.learner.replace(hp=settings)), progress, False
+    state = compiled.init(seeds, hp)
+    if config.init_from:  # 3: parameters only
+        state = state.replace(learner=with_params(config.init_from, state.learner))
+    return state, Progress(), False  # 4: from scratch
+
+
+def read(
+    checkpoints: Checkpoints, template: TrainState, num_runs: int, plan: Schedule
+) -> tuple[TrainState, Progress] | None:
+    """Return the newest checkpoint; where its ring was left out, an empty one to refill first."""
+    saved = unpadded(template, num_runs)
+    found = checkpoints.restore(saved, saved.replace(buffer=None))
+    if found is None:
+        return None
+    state, progress = found[0], Progress(**found[1])
+    step = int(state.step)
+    if state.buffer is None:
+        if progress.idle:  # stopped while refilling: that window ended here
+            progress.idle[-1][1] = min(progress.idle[-1][1], step)
+        start = max(step, plan.prefill)
+        progress.idle.append([start, step + plan.prefill])
+        state = state.replace(
+            buffer=zeros(saved.buffer),
+            ring_start=jax.device_put(np.int32(step), template.step.sharding),
+        )
+    if saved is not template:
+        state = pad(state, template)
+    return state, progress
+
+
+def unpadded(template: TrainState, num_runs: int) -> TrainState:
+    """Return the shapes of the first `num_runs` runs, on every device where they do not divide."""
+    if template.seed.shape[0] == num_runs:
+        return template
+    rest, counters = split(template)
+
+    def first(x: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+        place = NamedSharding(x.sharding.mesh, P())
+        return jax.ShapeDtypeStruct((num_runs, *x.shape[1:]), x.dtype, sharding=place)
+
+    return join(jax.tree.map(first, rest), counters)
+
+
+def zeros(template: PyTree) -> PyTree:
+    """Return zeros of the template's shapes, on its shardings."""
+    return jax.tree.map(lambda x: jax.device_put(jnp.zeros(x.shape, x.dtype), x.sharding), template)

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from rlx.infra.errors import ConfigError
-from rlx.infra.trees import as_dict, from_dict, paths, shapes_of
+from rlx.infra.trees import as_dict, from_dict, shapes_of
 from rlx.types import PyTree
 
 FOLDER = "checkpoints"
@@ -25,9 +25,7 @@ POLICY = ("params", "target_params", "obs_stats")  # what the export holds of a 
 
 
 class Checkpoints:
-    """The checkpoints of one workdir: `state` (the whole tree), `host` (JSON), `params` (the policy
-    alone).
-    """
+    """The checkpoints of one workdir: `state` (all of it), `host` (JSON), `params` (the policy)."""
 
     def __init__(
         self,
@@ -150,16 +148,3 @@ def read_params(workdir: str | Path) -> PyTree:
     tree = checkpointer.metadata(path).item_metadata.tree
     as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
     return checkpointer.restore(path, restore_args=as_numpy)
-
-
-def with_params(workdir: str | Path, learner: PyTree) -> PyTree:
-    """Return the learner state with the policy export of the newest checkpoint of `workdir`."""
-    saved = read_params(workdir)
-    fresh = {name: getattr(learner, name) for name in POLICY}
-    mismatch = shapes_of(saved).items() ^ shapes_of(fresh).items()
-    if mismatch:
-        lines = "; ".join(f"{path} {shape}" for path, shape in sorted(mismatch)[:8])
-        raise ConfigError(f"init_from = '{workdir}' has other parameters than this config: {lines}")
-    flat = dict(paths(saved))
-    places = [jax.device_put(flat[path], leaf.sharding) for path, leaf in paths(fresh)]
-    return learner.replace(**jax.tree.unflatten(jax.tree.structure(fresh), places))

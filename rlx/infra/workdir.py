@@ -131,8 +131,8 @@ def _refuse_other_config(
     sweep: Mapping[str, Any],
     ignore: tuple[str, ...],
 ) -> None:
-    there = record["config"] | {"sweep": record["sweep"]}
-    lines = diff(there, to_json(config) | {"sweep": sweep}, ignore)
+    there = record["config"] | {"pack": record["sweep"]}
+    lines = diff(there, to_json(config) | {"pack": sweep}, ignore)
     if lines:
         raise WorkdirError(
             f"workdir '{folder}' belongs to another config (there -> here):\n  "

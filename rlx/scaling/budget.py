@@ -210,7 +210,9 @@ def budget_law(optima: list[Optimum], holdout: int = 2) -> BudgetLaw:
     utd, data = _line(F, s, utd_samples), _line(C, D, data_samples)
     reference = float(np.exp(np.log(F).mean()))
     levels = tuple(o.J for o in inner)
-    return BudgetLaw(utd, data, reference, levels, [_held(utd, o) for o in held if not o.failed], outside)
+    return BudgetLaw(
+        utd, data, reference, levels, [_held(utd, o) for o in held if not o.failed], outside
+    )
 
 
 def _line(x: np.ndarray, y: np.ndarray, samples: tuple) -> Line:

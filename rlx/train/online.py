@@ -160,16 +160,12 @@ def build(
             state.learner, batch, keys_for(state.seed, state.grad_steps, "update")
         )
         sums = jax.tree.map(jnp.add, state.metrics.learner, metrics)
-        return state.replace(
-            learner=new,
-            metrics=state.metrics.replace(learner=sums),
-            grad_steps=state.grad_steps + 1,
-        )
+        metrics = state.metrics.replace(learner=sums)
+        return state.replace(learner=new, metrics=metrics, grad_steps=state.grad_steps + 1)
 
     def collect_local(state: TrainState, H: jax.Array, random: jax.Array) -> TrainState:
-        return over_runs(
-            lambda s: jax.lax.fori_loop(0, H, lambda _, s: collect(s, random), s), state
-        )
+        steps = lambda s: jax.lax.fori_loop(0, H, lambda _, s: collect(s, random), s)  # noqa: E731
+        return over_runs(steps, state)
 
     def improve_local(state: TrainState, G: jax.Array) -> TrainState:
         def run(state: TrainState) -> TrainState:
@@ -227,12 +223,9 @@ def build(
             alive &= jnp.isfinite(leaf).reshape(leaf.shape[0], -1).all(axis=1)
         # A run whose loss is no longer finite keeps its last good learner; its neighbours go on.
         kept = where(alive, strip(state.learner), strip(before.learner))
-        return before.replace(
-            learner=kept.replace(grad_steps=state.grad_steps),
-            metrics=state.metrics,
-            alive=alive,
-            grad_steps=state.grad_steps,
-        )
+        kept = kept.replace(grad_steps=state.grad_steps)
+        counted = {"metrics": state.metrics, "grad_steps": state.grad_steps}
+        return before.replace(learner=kept, alive=alive, **counted)
 
     def chunk(state: TrainState, n, H, G, random) -> tuple[TrainState, TrainMetrics, jax.Array]:
         traces["chunk"] += 1

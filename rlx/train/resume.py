@@ -9,8 +9,9 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 
-from rlx.infra.checkpoint import Checkpoints, with_params
+from rlx.infra.checkpoint import POLICY, Checkpoints, read_params
 from rlx.infra.errors import ConfigError
+from rlx.infra.trees import paths, shapes_of
 from rlx.train.compiled import Compiled
 from rlx.train.driver import Progress
 from rlx.train.schedule import Schedule
@@ -73,6 +74,19 @@ def read(
     if saved is not template:
         state = pad(state, template)
     return state, progress
+
+
+def with_params(workdir: str, learner: PyTree) -> PyTree:
+    """Return the learner state with the policy export of the newest checkpoint of `workdir`."""
+    saved = read_params(workdir)
+    fresh = {name: getattr(learner, name) for name in POLICY}
+    mismatch = shapes_of(saved).items() ^ shapes_of(fresh).items()
+    if mismatch:
+        lines = "; ".join(f"{path} {shape}" for path, shape in sorted(mismatch)[:8])
+        raise ConfigError(f"init_from = '{workdir}' has other parameters than this config: {lines}")
+    flat = dict(paths(saved))
+    places = [jax.device_put(flat[path], leaf.sharding) for path, leaf in paths(fresh)]
+    return learner.replace(**jax.tree.unflatten(jax.tree.structure(fresh), places))
 
 
 def unpadded(template: TrainState, num_runs: int) -> TrainState:

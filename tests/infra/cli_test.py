@@ -226,5 +226,5 @@ def test_into_config_moves_the_environment_into_the_config_options(argv, want):
 
 
 def test_into_config_with_two_config_files():
-    with pytest.raises(ConfigError, match="--config is given twice: a.py and b.py"):
+    with pytest.raises(ConfigError, match=r"--config is given twice: a\.py and b\.py"):
         cli.into_config(["--config", "a.py", "--config=b.py", "--env=ant"], "base.py", "env")

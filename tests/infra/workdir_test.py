@@ -68,10 +68,10 @@ def test_another_config_is_refused_with_its_diff(tmp_path):
 def test_a_pack_resumes_only_with_the_same_runs(tmp_path):
     workdir.claim_workdir(tmp_path, make_config(), sweep={"seed": (0, 1)})
     assert workdir.claim_workdir(tmp_path, make_config(), sweep={"seed": (0, 1)}) is True
-    assert "\n  sweep.seed: [0, 1] -> [0, 1, 2]\n" in error(
+    assert "\n  pack.seed: [0, 1] -> [0, 1, 2]\n" in error(
         tmp_path, make_config(), sweep={"seed": (0, 1, 2)}
     )
-    assert "\n  sweep.seed: [0, 1] -> (absent)\n" in error(tmp_path, make_config())
+    assert "\n  pack.seed: [0, 1] -> (absent)\n" in error(tmp_path, make_config())
 
 
 def test_a_failed_run_needs_retry_failed(tmp_path):

@@ -94,7 +94,7 @@ def test_the_notebook_runs_on_shipped_curves_our_results_and_own_runs(tmp_path, 
     ours = next(c for c in cells if "cartpole = nearest_file" in c.source)
     mine = next(c for c in cells if c.source.startswith("if MY_RUNS is None"))
     for cell, task in ((ours, "CartpoleSwingup"), (mine, "toy")):
-        assert _images(cell) >= 4  # curves, data, frontier, budget; extrapolation where there is one
+        assert _images(cell) >= 4  # curves, data, frontier, budget, at times extrapolation
         text = _printed(cell)
         assert "DATA: predicted D_J" in text and "BUDGET: cheapest way to each J" in text
         assert "run UTD" in text and f"{task}: batch size" in text

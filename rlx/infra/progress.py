@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections import deque
 from typing import TextIO
+
+WINDOW = 10  # updates that the rate is taken over
 
 
 class Progress:
@@ -14,7 +17,7 @@ class Progress:
         self._total = total
         self._stream = stream or sys.stderr
         self._bar = None
-        self._before: tuple[int, float] | None = None
+        self._seen: deque[tuple[int, float]] = deque(maxlen=WINDOW)
         self._rate = 0.0
 
     def update(self, env_steps: int, wall_s: float, last_return: float | None) -> None:
@@ -32,11 +35,11 @@ class Progress:
             self._bar.stop()
 
     def _measure(self, env_steps: int, wall_s: float) -> None:
-        """Set the rate from the last two updates; the first has none, it holds the compile time."""
-        steps, seconds = self._before or (env_steps, wall_s)
+        """Set the rate over the last few updates, which arrive in bursts."""
+        steps, seconds = self._seen[0] if self._seen else (env_steps, wall_s)
         if env_steps > steps and wall_s > seconds:
             self._rate = (env_steps - steps) / (wall_s - seconds)
-        self._before = env_steps, wall_s
+        self._seen.append((env_steps, wall_s))
 
     def _speed(self, env_steps: int) -> str:
         if not self._rate:

@@ -117,7 +117,7 @@ def preempted(reference, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("runs") / "preempted"
     code, err = stop(workdir, signal.SIGTERM)
     assert code == errors.EXIT_PREEMPTED == 42, err
-    assert "preempted: saved in" in err and "the same command goes on from there" in err
+    assert "preempted: saved" in err and "the same command goes on from there" in err
     assert not (workdir / "result.json").exists()
     return workdir
 
@@ -157,7 +157,7 @@ def test_ctrl_c_saves_says_how_to_resume_and_exits_130(reference, tmp_path):
     code, err = stop(workdir, signal.SIGINT)
     assert code == errors.EXIT_INTERRUPTED == 130, err
     assert "stopping after this chunk" in err
-    assert "interrupted: saved in" in err and "the same command goes on from there" in err
+    assert "interrupted: saved" in err and "the same command goes on from there" in err
     finish(workdir)
     assert_same(workdir, reference)
 

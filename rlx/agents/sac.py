@@ -88,7 +88,7 @@ def make(config: ConfigDict, spec: EnvSpec, axis_name: str | None = None) -> Lea
         return State(
             params=params,
             target_params=params["critic"],
-            opt_state={name: adam(0.0).init(value) for name, value in params.items()},
+            opt_state={name: optax.adam(0.0).init(value) for name, value in params.items()},
             hp=hp,
             obs_stats=running_stats.init(spec.obs.shape) if config.normalize_obs else None,
             grad_steps=jnp.int32(0),
@@ -131,7 +131,7 @@ def make(config: ConfigDict, spec: EnvSpec, axis_name: str | None = None) -> Lea
         )
         shape = (batch.reward.shape[0] // keys.keys.shape[0], 2, action_dim)
         noise = rows(lambda key: jax.random.normal(key, shape), keys)
-        optimizer = adam(state.hp["lr"])
+        optimizer = optax.adam(state.hp["lr"])
         params, opt_state = dict(state.params), dict(state.opt_state)
 
         def descend(name: str, loss, *args) -> Metrics:
@@ -165,11 +165,6 @@ def make(config: ConfigDict, spec: EnvSpec, axis_name: str | None = None) -> Lea
         return action, {"log_prob": log_prob}
 
     return Learner(init, update, act, hp)
-
-
-def adam(lr: jax.Array | float) -> optax.GradientTransformation:
-    """Adam over one flat vector: the same numbers as leaf by leaf, in fewer and larger kernels."""
-    return optax.flatten(optax.adam(lr))
 
 
 def check_spec(spec: EnvSpec) -> None:

@@ -1,4 +1,4 @@
-"""SAC at chosen updates-to-data ratios, and the laws of data and compute fitted through them.
+"""SAC, BRO or PQL at chosen updates-to-data ratios, and the laws fitted through them.
 
 Follows 'Value-Based Deep RL Scales Predictably' (Rybkin et al. 2025, arXiv 2502.04327): train at
 several UTDs sigma with batch size and learning rate from a rule, find the transitions D_J(sigma)
@@ -6,13 +6,14 @@ that each return J takes, fit D_J = Dmin + (beta / sigma)**alpha, and minimise t
 delta * D over sigma.
 
 Options: `smoke` (a solved pendulum, under a minute), `demo` (a whole sweep on 2 CPU cores in
-minutes, one batch size so that it compiles once), `env=NAME` (with that task's entry of
-configs/tuned/scaling_laws.py).
+minutes, one batch size so that it compiles once), `grid` (batch sizes x learning rates x UTDs, for
+the rules of both), `sizes` (critic widths x UTDs, for the joint law), `algo=sac|bro|pql` and
+`env=NAME` (with their entries of configs/tuned/scaling_laws.py).
 Default: CartpoleSwingup on MJX, networks and batch for a CPU. Expected there: return above 650 at
 UTD 8 within 15 000 transitions, six minutes on 2 cores (`python -m experiments.scaling_laws
 --utd=8`).
 On accelerators `wide` is the default: 128 envs, 8 seeds, longer runs at lower UTDs for MJX tasks,
-256x256 networks where nothing else is tuned; other environments stay as they are.
+the published networks where nothing else is tuned; other environments stay as they are.
 """
 
 from ml_collections import ConfigDict
@@ -20,12 +21,18 @@ from ml_collections.config_dict import placeholder
 
 from configs.common import parse_arg
 from configs.tuned.scaling_laws import TUNED
-from rlx.agents import sac
+from rlx.agents import bro, pql, sac
+
+AGENTS = {"sac": sac, "bro": bro, "pql": pql}
 
 
 def get_config(arg: str = "") -> ConfigDict:
     """Return the config; `arg` is a comma list of the options above."""
-    option = parse_arg(arg, smoke=False, demo=False, wide=False, env="")
+    option = parse_arg(
+        arg, smoke=False, demo=False, wide=False, grid=False, sizes=False, algo="sac", env=""
+    )
+    if option.algo not in AGENTS:
+        raise ValueError(f"config option 'algo' is {', '.join(AGENTS)}, got '{option.algo}'")
     env_name = option.env or ("pendulum" if option.smoke else "CartpoleSwingup")
     config = ConfigDict(
         dict(
@@ -44,7 +51,8 @@ def get_config(arg: str = "") -> ConfigDict:
                 reset="pool",  # pool, cached or fresh
                 pool_size=64,  # initial states made once per run
             ),
-            learner=sac.get_config(),
+            learner=AGENTS[option.algo].get_config(),
+            width=placeholder(int),  # of the critic's layers; default: learner.critic_hidden
             rule=dict(  # batch size and learning rate as functions of the UTD
                 batch_size=True,  # False: learner.batch_size at every UTD
                 lr=True,  # False: learner.lr at every UTD
@@ -62,6 +70,9 @@ def get_config(arg: str = "") -> ConfigDict:
             sweep=dict(
                 utd=(0.5, 1.0, 2.0, 4.0, 8.0),  # what runs when no --utd is given
                 env_steps=(40_000, 30_000, 22_000, 16_000, 15_000),  # of each; () = train.env_steps
+                batch_size=(),  # several: a grid, every one at every UTD; () = rule or learner
+                lr=(),  # the same for learning rates, in one program
+                width=(),  # the same for critic widths
             ),
             fit=dict(
                 thresholds=(300.0, 350.0, 400.0, 450.0, 500.0, 550.0, 600.0, 650.0),  # levels J
@@ -91,27 +102,75 @@ def get_config(arg: str = "") -> ConfigDict:
         )
     )
     mjx = env_name[:1].isupper()  # playground's names; the others are fast as they are
-    layers = {"wide": WIDE if option.wide and mjx else {}}  # what is tuned for a task beats it
-    layers["tuned"] = TUNED.get(env_name, {})
-    layers |= {"demo": DEMO if option.demo else {}, "smoke": SMOKE if option.smoke else {}}
+    wide = option.wide and mjx
+    layers = {
+        "algo": ALGO[option.algo],
+        "wide": WIDE | WIDE_ALGO[option.algo] if wide else {},
+        "tuned": TUNED[option.algo].get(env_name, {}),  # what is tuned for a task beats `wide`
+        "demo": DEMO if option.demo else {},
+        "smoke": SMOKE if option.smoke else {},
+        "grid": GRID if option.grid else {},
+        "sizes": SIZES if option.sizes else {},
+    }
     for layer in layers.values():
         config.update_from_flattened_dict(layer)
-    config.tag = "_".join(name for name in ("wide", "demo", "smoke") if layers[name])
+    named = [name for name in ("wide", "demo", "smoke", "grid", "sizes") if layers[name]]
+    config.tag = "_".join([option.algo, *named] if option.algo != "sac" else named)
     return config
 
 
+SMALL_PQL = {"learner.critic_hidden": (128, 64), "learner.actor_hidden": (128, 64)}
+ALGO = {  # what an algorithm needs beside its own constants; networks for a CPU
+    "sac": {},
+    "bro": {
+        "learner.critic_hidden": (64, 64),
+        "learner.actor_hidden": (64,),
+        "learner.quantiles": 32,
+        "learner.reset_at": (),
+        "learner.reset_every": 2_500_000,  # as the scaling studies reset at every UTD
+    },
+    "pql": SMALL_PQL
+    | {
+        "env.num_envs": 1024,
+        "learner.batch_size": 512,
+        "data.n_step": 3,
+        "data.capacity": 1_000_000,
+        "rule.batch_size": False,
+        "rule.lr": False,
+        "train.utd": 8 / 1024,  # eight critic updates per vectorised step
+        "train.env_steps": 2_000_000,
+        "train.learning_starts": 32 * 1024,
+        "sweep.utd": (2 / 1024, 4 / 1024, 8 / 1024, 16 / 1024),
+        "sweep.env_steps": (),
+    },
+}
 WIDE = {
     "num_seeds": 8,
     "env.num_envs": 128,
-    "learner.critic_hidden": (256, 256),
-    "learner.actor_hidden": (256, 256),
-    "learner.batch_size": 512,
     "train.utd": 0.5,
     "train.env_steps": 2_000_000,
     "sweep.utd": (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0),
     "sweep.env_steps": (),
     "rule.anchor_utd": 1 / 16,
     "eval.episodes": 128,
+}
+PUBLISHED = ("critic_hidden", "actor_hidden", "batch_size")  # `wide` leaves these as published
+WIDE_ALGO = {
+    "sac": {
+        "learner.critic_hidden": (256, 256),
+        "learner.actor_hidden": (256, 256),
+        "learner.batch_size": 512,
+    },
+    "bro": {f"learner.{name}": bro.get_config()[name] for name in (*PUBLISHED, "quantiles")},
+    "pql": {f"learner.{name}": pql.get_config()[name] for name in PUBLISHED}
+    | {
+        "env.num_envs": 4096,
+        "data.capacity": 5_000_000,
+        "train.utd": 8 / 4096,
+        "train.env_steps": 50_000_000,
+        "train.learning_starts": 32 * 4096,
+        "sweep.utd": (2 / 4096, 4 / 4096, 8 / 4096, 16 / 4096),
+    },
 }
 DEMO = {
     "sweep.utd": (1.0, 2.0, 4.0, 8.0),
@@ -129,3 +188,10 @@ SMOKE = {
     "rule.lr": False,
     "log.wandb": "off",
 }
+GRID = {
+    "sweep.batch_size": (64, 128, 256, 512),
+    "sweep.lr": (3e-4, 1e-3, 3e-3),
+    "rule.batch_size": False,
+    "rule.lr": False,
+}
+SIZES = {"sweep.width": (32, 64, 128, 256)}

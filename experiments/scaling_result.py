@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from experiments import scaling_plan, scaling_table
+from experiments import scaling_table
+from experiments.scaling_cost import cost
 from rlx.infra.logging import Run
 from rlx.train.campaign import Entry
 from rlx.types import Env
@@ -18,7 +19,7 @@ def result(config: ConfigDict, env: Env, runs: list[Run], facts: dict[str, Any])
 
     With several learning rates, `settings` has one part for each; the top level is the best one's.
     """
-    spent, kept = scaling_plan.cost(config, env), scaling_table.living(runs, facts)
+    spent, kept = cost(config, env), scaling_table.living(runs, facts)
     groups: dict[float, list[int]] = {}
     for index in kept:
         groups.setdefault(runs[index].hp.get("lr", config.learner.lr), []).append(index)

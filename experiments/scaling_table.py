@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from experiments import scaling_plan
+from experiments.scaling_cost import cost
 from rlx.infra import files
 from rlx.infra.logging import Run
 from rlx.scaling.curves import crossings
@@ -18,7 +18,8 @@ from rlx.scaling.flops import Flops
 from rlx.types import Env
 
 COLUMNS = (
-    "algo,task,utd,batch_size,learning_rate,model_size,seed,env_step,return,grad_step,flops,wall_s,num_envs"
+    "algo,task,utd,batch_size,learning_rate,model_size,seed,env_step,return,grad_step,flops,wall_s,"
+    "num_envs,critic_loss_replay,critic_loss_recent,critic_param_norm"
 ).split(",")
 
 
@@ -37,7 +38,7 @@ def rows(
     config: ConfigDict, env: Env, runs: list[Run], facts: dict[str, Any]
 ) -> list[dict[str, Any]]:
     """Return one row per run and evaluation; `utd` is the achieved one."""
-    spent = scaling_plan.cost(config, env)
+    spent = cost(config, env)
     table = []
     for index in living(runs, facts):
         for point in facts["evals"]:
@@ -56,6 +57,7 @@ def rows(
                 work,
                 round(point["wall_s"], 3),
                 config.env.num_envs,
+                *(point[name][index] for name in COLUMNS[-3:]),
             )
             table.append(dict(zip(COLUMNS, values, strict=True)))
     return table

@@ -1,6 +1,5 @@
-"""The contracts of the house: what an environment, a buffer and a learner are.
+"""The contracts of the house, NamedTuples of pure functions: environment, buffer, learner.
 
-Each is a NamedTuple of pure functions of pytrees: what fits the signatures composes.
 Counting, everywhere: `env_steps` = transitions = agent steps of single environments; physics
 frames = env_steps * action_repeat; `utd` = gradient steps per transition.
 """
@@ -99,6 +98,7 @@ class Keys:
 
     keys: jax.Array  # [s] typed keys
     ids: jax.Array  # [s] int32, global shard numbers
+    shared: jax.Array  # [] one key that all shards see, for what must not differ between devices
     count: int = struct.field(pytree_node=False)  # shards over all devices
 
 
@@ -134,7 +134,7 @@ class Buffer(NamedTuple):
 
     init(example Transition without batch axes, num_envs) -> state `[T, N, ...]`
     add(state, step, transition [N, ...]) -> state
-    sample(state, step, keys [s], batch_size, discount f32[]) -> Transition [batch_size, ...]
+    sample(state, step, keys [s], batch_size, discount f32[], newest=None) -> Transition [B, ...]
     """
 
     capacity: int
@@ -149,10 +149,12 @@ class Learner(NamedTuple):
     init(key, hp: {name: f32[]}) -> State
     update(State, batch Transition, Keys) -> (State, Metrics); one batch, one gradient step
     act(State, obs [N, *O], Keys, explore: bool) -> (action [N, A], extras)
+    td_loss(State, batch, Keys) -> f32[], the critic's loss on a batch, learning nothing
     hp: the numeric settings that `init` takes, which the runs of a pack may vary
     """
 
     init: Callable[..., PyTree]
     update: Callable[..., tuple[PyTree, Metrics]]
     act: Callable[..., tuple[jax.Array, dict]]
+    td_loss: Callable[..., jax.Array]
     hp: dict[str, float]

@@ -12,9 +12,11 @@ import pytest
 from conftest import ROOT
 
 from configs.tuned.scaling_laws import TUNED
+from experiments import scaling_cost
 from rlx import agents, envs
-from rlx.agents import sac
+from rlx.agents import bro, pql, sac
 from rlx.infra import config as configs
+from rlx.infra import errors
 from rlx.train import checks
 
 FILES = sorted(
@@ -31,6 +33,13 @@ OPTIONS = (
     "smoke,env=point_mass",
     "demo,env=pendulum",
     "wide,env=pendulum",
+    "grid",
+    "sizes",
+    "algo=bro",
+    "algo=bro,env=pendulum",
+    "algo=pql",
+    "wide,algo=pql",
+    "wide,algo=bro",
 )
 SECTIONS = {"seed", "workdir", "env", "learner", "train", "eval", "data", "checkpoint", "log"}
 
@@ -63,6 +72,7 @@ def test_scaling_laws_can_run_as_configured(option):
     assert plan.total == config.train.env_steps > sizes.learning_starts
     assert abs(plan.G / (plan.H * plan.num_envs) / config.train.utd - 1) <= 0.01
     assert sizes.shards == 8
+    assert scaling_cost.cost(config, env).per_update > 0
 
 
 def test_options_override_in_the_order_tuned_then_named():
@@ -74,7 +84,8 @@ def test_options_override_in_the_order_tuned_then_named():
     wide = configs.load("configs/scaling_laws.py:wide")
     assert (wide.env.num_envs, wide.num_seeds, wide.train.env_steps) == (128, 8, 2_000_000)
     tuned = configs.flatten(wide)
-    assert {name: tuned[name] for name in TUNED["CartpoleSwingup"]} == TUNED["CartpoleSwingup"]
+    own = TUNED["sac"]["CartpoleSwingup"]
+    assert {name: tuned[name] for name in own} == own
     untuned = configs.load("configs/scaling_laws.py:wide,env=CheetahRun")
     assert untuned.learner.critic_hidden == (256, 256) and untuned.learner.batch_size == 512
     unknown = configs.load("configs/scaling_laws.py:env=point_mass")
@@ -102,19 +113,41 @@ def test_wide_widens_playground_tasks_and_no_other():
         ("demo,env=pendulum", "demo"),
         ("wide,env=pendulum", ""),
         ("wide,demo", "wide_demo"),
+        ("algo=bro", "bro"),
+        ("algo=pql,wide,env=CheetahRun", "pql_wide"),
+        ("grid,env=pendulum", "grid"),
     ],
 )
 def test_what_is_not_the_default_has_results_of_its_own(option, tag):
     assert configs.load(f"configs/scaling_laws.py:{option}").tag == tag
 
 
-@pytest.mark.parametrize("name", sorted(TUNED))
-def test_tuned_entries_name_environments_and_fields_that_exist(name):
+@pytest.mark.parametrize("algo, name", [(a, env) for a in TUNED for env in sorted(TUNED[a])])
+def test_tuned_entries_name_environments_and_fields_that_exist(algo, name):
     assert name in envs.names.ALL
-    fields = configs.flatten(configs.load("configs/scaling_laws.py"))
-    assert set(TUNED[name]) <= set(fields)
-    config = configs.flatten(configs.load(f"configs/scaling_laws.py:env={name}"))
-    assert {field: config[field] for field in TUNED[name]} == TUNED[name]
+    own, option = TUNED[algo][name], f"algo={algo}"
+    assert set(own) <= set(configs.flatten(configs.load(f"configs/scaling_laws.py:{option}")))
+    config = configs.flatten(configs.load(f"configs/scaling_laws.py:{option},env={name}"))
+    assert {field: config[field] for field in own} == own
+
+
+def test_accelerators_get_the_published_networks_of_bro_and_pql():
+    wide = configs.load("configs/scaling_laws.py:wide,algo=bro,env=CheetahRun")
+    published = bro.get_config()
+    for field in ("critic_hidden", "actor_hidden", "quantiles", "batch_size", "lr"):
+        assert wide.learner[field] == published[field]
+    wide = configs.load("configs/scaling_laws.py:wide,algo=pql,env=CheetahRun")
+    published = pql.get_config()
+    for field in ("critic_hidden", "actor_hidden", "batch_size", "lr", "policy_delay"):
+        assert wide.learner[field] == published[field]
+    assert (wide.env.num_envs, wide.data.n_step, wide.data.capacity) == (4096, 3, 5_000_000)
+    assert wide.train.utd * wide.env.num_envs == 8  # critic updates per vectorised step
+    assert wide.train.learning_starts == 32 * 4096
+
+
+def test_an_unknown_algorithm():
+    with pytest.raises(errors.ConfigError, match="'algo' is sac, bro, pql, got 'broo'"):
+        configs.load("configs/scaling_laws.py:algo=broo")
 
 
 def test_the_agents_numbers_exist_once():

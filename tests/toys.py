@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -9,8 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlx import envs
-from rlx.agents import sac
+from rlx import agents, envs
 from rlx.data.buffer import make_buffer
 from rlx.envs.core import vectorize
 from rlx.infra.random import shard_keys
@@ -55,7 +55,7 @@ def counter(
 
 
 class Tiny(NamedTuple):
-    """A compiled SAC program on the pendulum with 16x16 networks and batches of 16."""
+    """A compiled program of one learner on the pendulum with 16x16 networks and batches of 16."""
 
     online: Online
     compiled: Compiled
@@ -74,21 +74,28 @@ class Tiny(NamedTuple):
         return self.compiled.chunk(state, *lengths)[0]
 
 
+SMALL = {  # settings that make each learner compile fast
+    "sac": dict(critic_hidden=(16, 16), actor_hidden=(16, 16)),
+    "bro": dict(critic_hidden=(16,), actor_hidden=(16,), quantiles=8, reset_at=()),
+    "pql": dict(critic_hidden=(16, 16), actor_hidden=(16, 16)),
+}
+
+
 def tiny(
     num_envs: int = 16,
     runs: int = 1,
     capacity: int = 4096,
     mesh: tuple[int, int] = (1, 1),
     n_step: int = 1,
+    agent: str = "sac",
     **learner: Any,
 ) -> Tiny:
     """Compile a `Tiny` on a `run x data` mesh; 8 logical shards whatever the mesh is."""
-    config = sac.get_config()
-    config.update(critic_hidden=(16, 16), actor_hidden=(16, 16), batch_size=16, lr=1e-3)
-    config.update(learner)
+    config = importlib.import_module(f"rlx.agents.{agent}").get_config()
+    config.update({"batch_size": 16, "lr": 1e-3} | SMALL[agent] | learner)
     env = envs.make("pendulum")
     online = build(
-        lambda axis_name: sac.make(config, env.spec, axis_name),
+        lambda axis_name: agents.make(config, env.spec, axis_name),
         vectorize(env, num_envs, pool_size=8),
         make_buffer(capacity, num_envs, n_step),
         batch_size=config.batch_size,
@@ -96,5 +103,5 @@ def tiny(
         eval_episodes=8,
         mesh=make_mesh(*mesh),
     )
-    hp = sac.make(config, env.spec).hp
+    hp = agents.make(config, env.spec).hp
     return Tiny(online, compile_programs(online, runs, hp), num_envs, hp)

@@ -1,32 +1,35 @@
-"""Settings per environment of configs/scaling_laws.py, as flat overrides."""
+"""Settings per algorithm and environment of configs/scaling_laws.py, as flat overrides."""
 
 SMALL = {
     "learner.critic_hidden": (64, 64),
     "learner.actor_hidden": (64, 64),
     "learner.batch_size": 128,
 }
+# The optimal return is near -145, a random policy's near -1200.
+PENDULUM = {
+    "learner.lr": 1e-3,
+    "learner.discount": 0.98,
+    "learner.tau": 0.01,
+    "learner.reward_scale": 0.1,
+    "rule.anchor_utd": 0.5,
+    "sweep.utd": (0.25, 0.5, 1.0, 2.0, 4.0),
+    "sweep.env_steps": (),
+    "train.env_steps": 8_000,
+    "train.utd": 0.5,
+    "fit.return_range": (-1600.0, -100.0),
+    "fit.thresholds": (300.0, 400.0, 500.0, 600.0, 700.0, 800.0, 850.0, 900.0),
+}
+CARTPOLE = {"env.action_repeat": 2, "learner.lr": 1e-3}
 
 TUNED = {
-    # MJX. A prototype reached 700 within 15 000 transitions at UTD 8 with these.
-    "CartpoleSwingup": SMALL
-    | {
-        "env.action_repeat": 2,
-        "learner.lr": 1e-3,
-        "learner.layer_norm": True,
+    "sac": {
+        # MJX. A prototype reached 700 within 15 000 transitions at UTD 8 with these.
+        "CartpoleSwingup": SMALL | CARTPOLE | {"learner.layer_norm": True},
+        "pendulum": SMALL | PENDULUM,
     },
-    # Pure JAX; the optimal return is near -145, a random policy's near -1200.
-    "pendulum": SMALL
-    | {
-        "learner.lr": 1e-3,
-        "learner.discount": 0.98,
-        "learner.tau": 0.01,
-        "learner.reward_scale": 0.1,
-        "rule.anchor_utd": 0.5,
-        "sweep.utd": (0.25, 0.5, 1.0, 2.0, 4.0),
-        "sweep.env_steps": (),
-        "train.env_steps": 8_000,
-        "train.utd": 0.5,
-        "fit.return_range": (-1600.0, -100.0),
-        "fit.thresholds": (300.0, 400.0, 500.0, 600.0, 700.0, 800.0, 850.0, 900.0),
+    "bro": {
+        "CartpoleSwingup": CARTPOLE,
+        "pendulum": PENDULUM,
     },
+    "pql": {},
 }

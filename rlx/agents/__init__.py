@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from rlx.names import nearest
 from rlx.types import EnvSpec, Learner
 
-NAMES = ("sac",)
+NAMES = ("sac", "bro", "pql")
 
 
 def make(config: ConfigDict, spec: EnvSpec, axis_name: str | None = None) -> Learner:

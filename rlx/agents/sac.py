@@ -20,14 +20,16 @@ import optax
 from flax import struct
 from ml_collections import ConfigDict
 
-from rlx.nn.mlp import MLP, QEnsemble
+from rlx.nn import networks
+from rlx.nn.critic import QEnsemble
 from rlx.ops import running_stats
 from rlx.ops.distributions import tanh_gaussian
 from rlx.ops.shards import pmean_if, rows
+from rlx.ops.specs import check_continuous
 from rlx.ops.td import td_target
 from rlx.types import EnvSpec, Keys, Learner, Metrics, Transition
 
-HP = ("lr", "discount", "tau", "reward_scale", "target_entropy")
+HP = ("lr", "weight_decay", "discount", "tau", "reward_scale", "target_entropy")
 LOG_STD_MIN, LOG_STD_MAX = -10.0, 2.0  # as jaxrl clips them
 
 
@@ -38,13 +40,15 @@ def get_config() -> ConfigDict:
             name="sac",
             batch_size=256,  # rows per gradient step, over all devices
             lr=3e-4,  # Adam, the same for actor, critic and temperature
+            weight_decay=0.0,  # of actor and critic (AdamW); 0 is plain Adam
             discount=0.99,  # gamma, per env step
             tau=0.005,  # Polyak step of the target critic, per gradient step
             reward_scale=1.0,  # multiplies rewards inside the critic target only
             target_entropy_per_dim=-1.0,  # target entropy / action dimensions (BRO: -0.5)
             init_alpha=1.0,  # first temperature
-            critic_hidden=(256, 256),  # widths of each critic
-            actor_hidden=(256, 256),  # widths of the actor
+            network="mlp",  # mlp, bronet, simba or simba_v2 (rlx/nn/networks.py)
+            critic_hidden=(256, 256),  # widths of each critic; of residual blocks, one entry each
+            actor_hidden=(256, 256),  # the same of the actor
             ensemble=2,  # critics; the target takes their minimum
             layer_norm=False,  # LayerNorm before each ReLU of the critics
             normalize_obs=False,  # running mean and variance of observations
@@ -70,25 +74,38 @@ def make(config: ConfigDict, spec: EnvSpec, axis_name: str | None = None) -> Lea
     Raises ValueError when the actions are not one bounded float vector or the observations not one
     vector.
     """
-    check_spec(spec)
+    check_continuous("sac", spec)
     action_dim = spec.action.shape[0]
-    actor_net = MLP(config.actor_hidden, 2 * action_dim)
-    critic_net = QEnsemble(config.critic_hidden, config.ensemble, config.layer_norm)
+    actor_net = networks.make(config.network, config.actor_hidden, 2 * action_dim)
+    critic = networks.make(config.network, config.critic_hidden, 1, config.layer_norm)
+    critic_net = QEnsemble(critic, config.ensemble)
+    project = networks.projection(config.network)
     hp = {name: float(config[name]) for name in HP if name != "target_entropy"}
     hp["target_entropy"] = config.target_entropy_per_dim * action_dim
+    if not config.weight_decay:
+        del hp["weight_decay"]  # plain Adam: no array, no work
+
+    def optimizer(name: str, hp: dict[str, jax.Array]) -> optax.GradientTransformation:
+        if name == "log_alpha" or "weight_decay" not in hp:
+            return optax.adam(hp["lr"])
+        return optax.adamw(hp["lr"], weight_decay=hp["weight_decay"])
+
+    def q_values(params: Any, obs: jax.Array, action: jax.Array) -> jax.Array:
+        """[ensemble, B]."""
+        return critic_net.apply(params, obs, action).squeeze(-1)
 
     def init(key: jax.Array, hp: dict[str, jax.Array]) -> State:
         actor_key, critic_key = jax.random.split(key)
         obs, action = jnp.zeros((1, *spec.obs.shape)), jnp.zeros((1, action_dim))
         params = {
-            "actor": actor_net.init(actor_key, obs),
-            "critic": critic_net.init(critic_key, obs, action),
+            "actor": project(actor_net.init(actor_key, obs)),
+            "critic": project(critic_net.init(critic_key, obs, action)),
             "log_alpha": jnp.log(jnp.float32(config.init_alpha)),
         }
         return State(
             params=params,
             target_params=params["critic"],
-            opt_state={name: optax.adam(0.0).init(value) for name, value in params.items()},
+            opt_state={name: optimizer(name, hp).init(value) for name, value in params.items()},
             hp=hp,
             obs_stats=running_stats.init(spec.obs.shape) if config.normalize_obs else None,
             grad_steps=jnp.int32(0),
@@ -101,11 +118,11 @@ def make(config: ConfigDict, spec: EnvSpec, axis_name: str | None = None) -> Lea
     def critic_loss(critic_params: Any, state: State, batch: Transition, noise: jax.Array):
         """Mean squared TD error, summed over the ensemble; equation 'critic' above."""
         next_action, next_log_prob = policy(state.params["actor"], batch.next_obs, noise)
-        next_q = critic_net.apply(state.target_params, batch.next_obs, next_action).min(0)
+        next_q = q_values(state.target_params, batch.next_obs, next_action).min(0)
         soft_value = next_q - jnp.exp(state.params["log_alpha"]) * next_log_prob
         reward = state.hp["reward_scale"] * batch.reward
         target = jax.lax.stop_gradient(td_target(reward, batch.extras["discount"], soft_value))
-        q = critic_net.apply(critic_params, batch.obs, batch.action)
+        q = q_values(critic_params, batch.obs, batch.action)
         loss = jnp.sum(jnp.mean((q - target) ** 2, axis=1))
         return pmean_if((loss, {"critic_loss": loss, "q": q.mean()}), axis_name)
 
@@ -114,7 +131,7 @@ def make(config: ConfigDict, spec: EnvSpec, axis_name: str | None = None) -> Lea
     ):
         """Soft policy improvement; equation 'actor' above."""
         action, log_prob = policy(actor_params, obs, noise)
-        q = critic_net.apply(critic_params, obs, action).min(0)
+        q = q_values(critic_params, obs, action).min(0)
         loss = jnp.mean(jnp.exp(state.params["log_alpha"]) * log_prob - q)
         return pmean_if((loss, {"actor_loss": loss, "entropy": -log_prob.mean()}), axis_name)
 
@@ -123,21 +140,25 @@ def make(config: ConfigDict, spec: EnvSpec, axis_name: str | None = None) -> Lea
         loss = jnp.exp(log_alpha) * (entropy - target_entropy)
         return loss, {"alpha_loss": loss, "alpha": jnp.exp(log_alpha)}
 
-    def update(state: State, batch: Transition, keys: Keys) -> tuple[State, Metrics]:
+    def prepared(state: State, batch: Transition, keys: Keys) -> tuple[Transition, jax.Array]:
+        """The batch with normalised observations, and its noise `[B, 2, A]`."""
         chex.assert_rank([batch.reward, batch.obs], [1, 1 + len(spec.obs.shape)])
         batch = batch.replace(
             obs=running_stats.normalize(state.obs_stats, batch.obs),
             next_obs=running_stats.normalize(state.obs_stats, batch.next_obs),
         )
         shape = (batch.reward.shape[0] // keys.keys.shape[0], 2, action_dim)
-        noise = rows(lambda key: jax.random.normal(key, shape), keys)
-        optimizer = optax.adam(state.hp["lr"])
+        return batch, rows(lambda key: jax.random.normal(key, shape), keys)
+
+    def update(state: State, batch: Transition, keys: Keys) -> tuple[State, Metrics]:
+        batch, noise = prepared(state, batch, keys)
         params, opt_state = dict(state.params), dict(state.opt_state)
 
         def descend(name: str, loss, *args) -> Metrics:
             grads, metrics = jax.grad(loss, has_aux=True)(params[name], *args)
-            step, opt_state[name] = optimizer.update(grads, opt_state[name])
-            params[name] = optax.apply_updates(params[name], step)
+            own = optimizer(name, state.hp)
+            step, opt_state[name] = own.update(grads, opt_state[name], params[name])
+            params[name] = project(optax.apply_updates(params[name], step))
             return {**metrics, f"{name}_grad_norm": optax.tree.norm(grads)}
 
         metrics = descend("critic", critic_loss, state, batch, noise[:, 0])
@@ -154,6 +175,10 @@ def make(config: ConfigDict, spec: EnvSpec, axis_name: str | None = None) -> Lea
         )
         return new, metrics
 
+    def td_loss(state: State, batch: Transition, keys: Keys) -> jax.Array:
+        batch, noise = prepared(state, batch, keys)
+        return critic_loss(state.params["critic"], state, batch, noise[:, 0])[0]
+
     def act(state: State, obs: jax.Array, keys: Keys, explore: bool) -> tuple[jax.Array, dict]:
         obs = running_stats.normalize(state.obs_stats, obs)
         if not explore:
@@ -164,19 +189,4 @@ def make(config: ConfigDict, spec: EnvSpec, axis_name: str | None = None) -> Lea
         action, log_prob = policy(state.params["actor"], obs, noise)
         return action, {"log_prob": log_prob}
 
-    return Learner(init, update, act, hp)
-
-
-def check_spec(spec: EnvSpec) -> None:
-    """Raise ValueError unless `spec` has vector observations and float actions in [-1, 1]."""
-
-    def vector(part: Any) -> bool:
-        shape = getattr(part, "shape", None)  # a dictionary of observations has none
-        return isinstance(shape, tuple) and len(shape) == 1
-
-    floats = vector(spec.action) and jnp.issubdtype(spec.action.dtype, jnp.floating)
-    if not floats or not vector(spec.obs):
-        raise ValueError(
-            "sac needs one vector of observations and one vector of float actions in [-1, 1]; "
-            f"this environment has observations {spec.obs} and actions {spec.action}"
-        )
+    return Learner(init, update, act, td_loss, hp)

@@ -49,10 +49,15 @@ def make_buffer(capacity: int, num_envs: int, n_step: int = 1) -> Buffer:
         )
 
     def sample(
-        data: Transition, step: jax.Array, keys: Keys, batch_size: int, discount: jax.Array
+        data: Transition,
+        step: jax.Array,
+        keys: Keys,
+        batch_size: int,
+        discount: jax.Array,
+        newest: jax.Array | None = None,
     ) -> Transition:
         """Draw `batch_size` local rows uniformly (with replacement) after `step` vector steps were
-        added.
+        added; with `newest`, only from so many of the last ones.
 
         Each shard draws from its own columns. `reward` is the n-step sum, `next_obs` the true
         successor of the last step used, `extras["discount"]` = discount**k, 0 after termination.
@@ -64,11 +69,13 @@ def make_buffer(capacity: int, num_envs: int, n_step: int = 1) -> Buffer:
             filled - n_step + 1, 1
         )  # windows that lie whole inside the filled part
 
+        first = 0 if newest is None else jnp.maximum(starts - newest, 0)
+
         def draw(key: jax.Array) -> tuple[jax.Array, jax.Array]:
             time_key, env_key = jax.random.split(key)
             size = (batch_size // shards,)
             return (
-                jax.random.randint(time_key, size, 0, starts),
+                jax.random.randint(time_key, size, first, starts),
                 jax.random.randint(env_key, size, 0, columns),
             )
 
@@ -85,16 +92,16 @@ def make_buffer(capacity: int, num_envs: int, n_step: int = 1) -> Buffer:
         reward, bootstrap, last = jax.vmap(fold_n_step, in_axes=(0, 0, 0, None))(
             reward, terminated, truncated, discount
         )
-        first = take(data.replace(next_obs=None), slot, column)
+        start = take(data.replace(next_obs=None), slot, column)
         end = jnp.take_along_axis(window, last[:, None], axis=1)[:, 0]
         ending = (data.next_obs, data.terminated, data.truncated)
         next_obs, terminated, truncated = take(ending, end, column)
-        return first.replace(
+        return start.replace(
             reward=reward,
             next_obs=next_obs,
             terminated=terminated,
             truncated=truncated,
-            extras={**first.extras, "discount": bootstrap},
+            extras={**start.extras, "discount": bootstrap},
         )
 
     return Buffer(slots * num_envs, init, add, sample)

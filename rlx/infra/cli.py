@@ -90,19 +90,21 @@ def start(
     return config, workdir, options
 
 
-def into_config(argv: Sequence[str], default: str, name: str) -> list[str]:
+def into_config(argv: Sequence[str], default: str, *names: str) -> list[str]:
     """Move `--name=value` into the options of `--config`: `--config=file.py:smoke,name=value`.
 
-    For a flag that other defaults depend on, such as the environment: the config file then picks
+    For flags that other defaults depend on, such as the environment: the config file then picks
     them, and every further flag overrides what it picked.
     """
-    joined = _joined(argv, ("--config", f"--{name}"))
-    values = [flag.partition("=")[2] for flag in joined if flag.startswith(f"--{name}=")]
-    if not values:
-        return list(argv)
-    spec = _config_spec(joined, default)
-    rest = [flag for flag in joined if not flag.startswith((f"--{name}=", "--config="))]
-    return [f"--config={spec}{',' if ':' in spec else ':'}{name}={values[-1]}", *rest]
+    argv = list(argv)
+    for name in names:
+        joined = _joined(argv, ("--config", f"--{name}"))
+        values = [flag.partition("=")[2] for flag in joined if flag.startswith(f"--{name}=")]
+        if values:
+            spec = _config_spec(joined, default)
+            rest = [flag for flag in joined if not flag.startswith((f"--{name}=", "--config="))]
+            argv = [f"--config={spec}{',' if ':' in spec else ':'}{name}={values[-1]}", *rest]
+    return argv
 
 
 def _joined(argv: Sequence[str], flags: Collection[str]) -> list[str]:

@@ -26,6 +26,7 @@ SPEED_ONLY = (
     "workdir",
     "tag",
     "num_seeds",
+    "width",
     "sweep.*",
     "rule.*",
     "fit.*",

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 
 from rlx.types import Keys
 
-STREAMS = ("init", "reset", "act", "env", "sample", "update", "eval", "shuffle")
+SHARED = 2**31 - 1  # stands where a shard's number does, and no shard has it
+STREAMS = ("init", "reset", "act", "env", "sample", "update", "eval", "shuffle", "probe")
 
 
 def key_for(seed: jax.Array | int, step: jax.Array | int, stream: str) -> jax.Array:
@@ -34,5 +35,6 @@ def shard_keys(key: jax.Array, shards: int, axis_name: str | None = None) -> Key
     if axis_name is not None:
         ids = ids + local * jax.lax.axis_index(axis_name).astype(jnp.int32)
     keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, ids)
+    shared = jax.random.fold_in(key, SHARED)
     # Without the barrier XLA computes the keys anew for every number drawn from them.
-    return Keys(jax.lax.optimization_barrier(keys), ids, shards)
+    return Keys(jax.lax.optimization_barrier(keys), ids, shared, shards)

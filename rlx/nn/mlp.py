@@ -1,49 +1,33 @@
-"""Multi-layer perceptrons and ensembles of them."""
+"""Multi-layer perceptrons."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
+
+LECUN_UNIFORM = nn.initializers.lecun_uniform()
 
 
 class MLP(nn.Module):
-    """Dense layers with ReLU: `[..., I] -> [..., out]`.
+    """Dense layers with an activation between them: `[..., I] -> [..., out]`.
 
-    hidden: widths.   out: width of the last, linear layer.   layer_norm: before each ReLU.
+    hidden: widths.   out: width of the last, linear layer.   layer_norm: before each activation.
+    kernel_init: of the kernels; biases start at 0.
     """
 
     hidden: Sequence[int]
     out: int
     layer_norm: bool = False
+    activation: Callable[[jax.Array], jax.Array] = nn.relu
+    kernel_init: Callable = LECUN_UNIFORM
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         for width in self.hidden:
-            x = nn.Dense(width, kernel_init=nn.initializers.lecun_uniform())(x)
+            x = nn.Dense(width, kernel_init=self.kernel_init)(x)
             if self.layer_norm:
                 x = nn.LayerNorm()(x)
-            x = nn.relu(x)
-        return nn.Dense(self.out, kernel_init=nn.initializers.lecun_uniform())(x)
-
-
-class QEnsemble(nn.Module):
-    """`size` independent critics in one call: obs `[B, O]`, action `[B, A]` -> `[size, B]`."""
-
-    hidden: Sequence[int]
-    size: int = 2
-    layer_norm: bool = False
-
-    @nn.compact
-    def __call__(self, obs: jax.Array, action: jax.Array) -> jax.Array:
-        members = nn.vmap(
-            MLP,
-            variable_axes={"params": 0},
-            split_rngs={"params": True},
-            in_axes=None,
-            axis_size=self.size,
-        )
-        x = jnp.concatenate([obs, action], axis=-1)
-        return members(self.hidden, 1, self.layer_norm, name="critic")(x).squeeze(-1)
+            x = self.activation(x)
+        return nn.Dense(self.out, kernel_init=self.kernel_init)(x)

@@ -22,7 +22,7 @@ from rlx.infra.errors import NaNError
 from rlx.infra.logging import Logger, Run
 from rlx.train import measures
 from rlx.train.schedule import Schedule
-from rlx.train.state import TrainMetrics, TrainState, trim
+from rlx.train.state import Report, TrainState, trim
 
 GROWTH = 8  # at most, from one chunk to the next: the first ones only measure the speed
 
@@ -50,7 +50,7 @@ class Progress:
 
     window: tuple[int, int] = (0, 0)  # vector step and gradient step of the last log event
     wall_s: float = 0.0  # of earlier launches, then of all
-    evals: list[dict[str, Any]] = field(default_factory=list)  # counters and return_ [R]
+    evals: list[dict[str, Any]] = field(default_factory=list)  # counters, `measures.CURVES` [R]
     dead: dict[str, list[int]] = field(default_factory=dict)  # run id -> env_steps range of its NaN
     idle: list[list[int]] = field(default_factory=list)  # vector steps that refilled a lost ring
 
@@ -63,8 +63,7 @@ class Pending(NamedTuple):
     grad_steps: int
     iterations: int
     logged: bool  # ends on a log event
-    metrics: TrainMetrics
-    alive: jax.Array
+    report: Report
     evaluation: tuple[jax.Array, jax.Array] | None
 
 
@@ -94,7 +93,7 @@ class Driver:
             before, n = step, plan.iterations(step, self.limit)
             H, G = (1, 0) if plan.quiet_until(step) else (plan.H, plan.G)
             lengths = (np.int32(n), np.int32(H), np.int32(G), np.bool_(step < plan.prefill))
-            state, metrics, alive = self.programs.chunk(state, *lengths)
+            state, report = self.programs.chunk(state, *lengths)
             step, grad_steps = step + n * H, grad_steps + n * G
             logged = plan.done(step) or plan.crossed(plan.log_every, before, step)
             if logged:
@@ -102,7 +101,7 @@ class Driver:
             evaluated = plan.done(step) or plan.crossed(plan.eval_every, before, step)
             evaluation = self.programs.evaluate(state) if evaluated else None
             self.read(pending)  # of the chunk before, while this one runs
-            pending = Pending(before, step, grad_steps, n, logged, metrics, alive, evaluation)
+            pending = Pending(before, step, grad_steps, n, logged, report, evaluation)
             if self.save_due(before, step) and not plan.done(step):
                 self.read(pending)
                 pending = None
@@ -138,11 +137,9 @@ class Driver:
         """Fetch a chunk's numbers, stop at NaN, and write its rows if it ends on an event."""
         if pending is None:
             return
-        metrics, alive, evaluation = jax.device_get(
-            (pending.metrics, pending.alive, pending.evaluation)
-        )
+        report, evaluation = jax.device_get((pending.report, pending.evaluation))
         self.adapt(pending)
-        self.check_alive(pending, metrics, alive)
+        self.check_alive(pending, report)
         env_steps = pending.step * self.schedule.num_envs
         head = {
             "step": pending.step,
@@ -159,14 +156,16 @@ class Driver:
             speed = measures.speed(transitions, pending.grad_steps - grad0, now - then, utd)
             updates = pending.grad_steps - self.progress.window[1]
             for index, row in enumerate(rows):
-                row.update(measures.training(metrics, index, updates) | speed)
+                row.update(measures.training(report.metrics, index, updates) | speed)
             self.progress.window = (pending.step, pending.grad_steps)
-        if evaluation is not None:
-            for index, row in enumerate(rows):
-                row.update(measures.evaluation(*evaluation, index))
-            self.progress.evals.append(head | {"return_": [row["eval/return"] for row in rows]})
-        if not any(rows):
+        if not pending.logged and evaluation is None:
             return
+        for index, row in enumerate(rows):
+            row.update(measures.probed(report.probe, index))
+            if evaluation is not None:
+                row.update(measures.evaluation(*evaluation, index))
+        if evaluation is not None:
+            self.progress.evals.append(head | measures.curves(rows))
         head["env_frames"] = env_steps * self.action_repeat
         for index, (run, row) in enumerate(zip(self.runs, rows, strict=True)):
             if run.id not in self.progress.dead:
@@ -180,15 +179,16 @@ class Driver:
             fitting = int(pending.iterations * self.clock.chunk_seconds / max(seconds, 1e-6))
             self.limit = max(1, min(fitting, self.limit * GROWTH))
 
-    def check_alive(self, pending: Pending, metrics: TrainMetrics, alive: np.ndarray) -> None:
+    def check_alive(self, pending: Pending, report: Report) -> None:
         """Report runs whose losses stopped being finite; raise NaNError when none is left."""
         envs = self.schedule.num_envs
         for index, run in enumerate(self.runs):
-            if alive[index] or run.id in self.progress.dead:
+            if report.alive[index] or run.id in self.progress.dead:
                 continue
             span = [pending.before * envs, pending.step * envs]
             self.progress.dead[run.id] = span
-            bad = [name for name, sums in metrics.learner.items() if not np.isfinite(sums[index])]
+            sums = report.metrics.learner.items()
+            bad = [name for name, values in sums if not np.isfinite(values[index])]
             last = self.checkpoints.latest() if self.checkpoints else None
             text = (
                 f"run {run.id}: {', '.join(f'train/{name}' for name in bad)} not finite "

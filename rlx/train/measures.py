@@ -4,6 +4,10 @@ explained here.
 train/return, train/length  mean return and agent steps of episodes that ended since the last row
 train/episodes              how many those were
 train/<loss, q, alpha ...>  the learner's own metrics, mean over the gradient steps since then
+train/critic_loss_recent    the critic's loss on the newest transitions, at the row's step
+train/critic_loss_replay    the same on transitions drawn from all of the replay ring
+train/overfit_gap           recent - replay: how much better old data is known than new
+train/<network>_param_norm  Euclidean norm of a network's parameters
 data/nan                    environments that diverged since then (terminated with reward 0)
 data/utd                    gradient steps per transition so far, those without updates not counted
 eval/return                 mean over one deterministic episode per evaluation start
@@ -19,6 +23,25 @@ import numpy as np
 
 from rlx.infra.runtime import used_bytes
 from rlx.train.state import TrainMetrics
+
+CURVES = {  # what is kept of every evaluation, for tables: name there -> name in a row
+    "return_": "eval/return",
+    "critic_loss_recent": "train/critic_loss_recent",
+    "critic_loss_replay": "train/critic_loss_replay",
+    "critic_param_norm": "train/critic_param_norm",
+}
+
+
+def curves(rows: list[dict[str, float]]) -> dict[str, list[float]]:
+    """Return the values of `CURVES` of all runs."""
+    return {name: [row[key] for row in rows] for name, key in CURVES.items()}
+
+
+def probed(found: dict[str, np.ndarray], index: int) -> dict[str, float]:
+    """Return what `train/probe.py` found of run `index`, each `[R]`, and the overfit gap."""
+    row = {f"train/{name}": float(values[index]) for name, values in found.items()}
+    row["train/overfit_gap"] = row["train/critic_loss_recent"] - row["train/critic_loss_replay"]
+    return row
 
 
 def training(metrics: TrainMetrics, index: int, updates: int) -> dict[str, float]:

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from rlx.envs.core import where
@@ -28,18 +28,19 @@ from rlx.infra.sharding import shardings
 from rlx.ops import running_stats
 from rlx.ops.shards import rows
 from rlx.train.evaluate import evaluate
+from rlx.train.probe import probe
 from rlx.train.state import (
+    Report,
     TrainMetrics,
     TrainState,
     count_episodes,
     example_transition,
+    finite,
     metric_names,
     over_runs,
     strip,
 )
 from rlx.types import Buffer, EnvState, Keys, Learner, PyTree, Transition, VecEnv, VecState
-
-MUST_BE_FINITE = ("loss", "grad_norm")  # endings of the metrics that stop a run when they are not
 
 
 class Online(NamedTuple):
@@ -48,9 +49,7 @@ class Online(NamedTuple):
     """
 
     init: Callable[..., TrainState]  # seeds i32[R], hp {name: f32[R]}
-    chunk: Callable[
-        ..., tuple[TrainState, TrainMetrics, jax.Array]
-    ]  # state (donated), n, H, G, random
+    chunk: Callable[..., tuple[TrainState, Report]]  # state (donated), n, H, G, random
     evaluate: Callable[..., tuple[jax.Array, jax.Array]]  # state -> return [R, E], length [R, E]
     specs: TrainState
     mesh: Mesh
@@ -75,11 +74,8 @@ def build(
       batch_size, eval_episodes: over all devices.   shards: logical, a multiple of the `data` axis.
     """
     data = mesh.shape["data"]
-    local_shards, local_envs, local_eval = (
-        shards // data,
-        vec.num_envs // data,
-        eval_episodes // data,
-    )
+    local_shards, local_envs = shards // data, vec.num_envs // data
+    local_eval = eval_episodes // data
     learner = make_learner("data")
     action_spec = vec.env.spec.action
     traces = {"init": 0, "chunk": 0, "evaluate": 0}
@@ -175,6 +171,14 @@ def build(
 
         return over_runs(run, state.replace(env=None, eval_start=None))
 
+    def probe_local(state: TrainState) -> dict[str, jax.Array]:
+        def run(state: TrainState) -> TrainState:
+            keys = keys_for(state.seed, state.step, "probe")
+            found = probe(learner, buffer, state, keys, batch_size // data, vec.num_envs // data)
+            return state.replace(metrics=found)
+
+        return over_runs(run, state.replace(env=None, eval_start=None)).metrics
+
     def evaluate_local(state: TrainState) -> tuple[jax.Array, jax.Array]:
         traces["evaluate"] += 1
 
@@ -217,29 +221,27 @@ def build(
     def iteration(state: TrainState, H: jax.Array, G: jax.Array, random: jax.Array) -> TrainState:
         before = collect_all(state, H, random)
         state = improve_all(before, G)
-        watched = [x for name, x in state.metrics.learner.items() if name.endswith(MUST_BE_FINITE)]
-        alive = state.alive & jnp.isfinite(jnp.stack(watched)).all(axis=0)
-        for leaf in jax.tree.leaves(state.learner.params):  # the last update shows in no metric yet
-            alive &= jnp.isfinite(leaf).reshape(leaf.shape[0], -1).all(axis=1)
+        alive = state.alive & finite(state)
         # A run whose loss is no longer finite keeps its last good learner; its neighbours go on.
         kept = where(alive, strip(state.learner), strip(before.learner))
         kept = kept.replace(grad_steps=state.grad_steps)
         counted = {"metrics": state.metrics, "grad_steps": state.grad_steps}
         return before.replace(learner=kept, alive=alive, **counted)
 
-    def chunk(state: TrainState, n, H, G, random) -> tuple[TrainState, TrainMetrics, jax.Array]:
+    probe_all = sharded(probe_local, (specs.replace(env=None, eval_start=None),), run)
+
+    def chunk(state: TrainState, n, H, G, random) -> tuple[TrainState, Report]:
         traces["chunk"] += 1
         state = jax.lax.fori_loop(0, n, lambda _, s: iteration(s, H, G, random), state)
-        return state, state.metrics, state.alive
+        probed = probe_all(state.replace(env=None, eval_start=None))
+        return state, Report(state.metrics, state.alive, probed)
 
     # Shardings are said outright: XLA would call zero-sized leaves replicated.
-    places = shardings(mesh, specs)
+    places, everywhere = shardings(mesh, specs), NamedSharding(mesh, P())
     init = sharded(init_local, (run, run), specs)
     return Online(
         init=jax.jit(init, out_shardings=places),
-        chunk=jax.jit(
-            chunk, donate_argnums=0, out_shardings=(places, places.metrics, places.alive)
-        ),
+        chunk=jax.jit(chunk, donate_argnums=0, out_shardings=(places, everywhere)),
         evaluate=jax.jit(sharded(evaluate_local, (specs,), (rows_, rows_))),
         specs=specs,
         mesh=mesh,

@@ -10,6 +10,8 @@ from flax import struct
 
 from rlx.types import EnvState, Keys, Learner, PyTree, Spec, TimeStep, Transition, VecState
 
+MUST_BE_FINITE = ("loss", "grad_norm")  # endings of the metrics that stop a run when they are not
+
 
 @struct.dataclass
 class TrainMetrics:
@@ -20,6 +22,15 @@ class TrainMetrics:
     length: jax.Array  # [R, shards], agent steps of those
     episodes: jax.Array  # [R, shards]
     nan: jax.Array  # [R, shards], environments that diverged
+
+
+@struct.dataclass
+class Report:
+    """What a chunk tells the host."""
+
+    metrics: TrainMetrics  # sums since the last log event
+    alive: jax.Array  # [R] bool
+    probe: dict[str, jax.Array]  # each [R], of the state at the chunk's end; see `train/probe.py`
 
 
 @struct.dataclass
@@ -95,6 +106,19 @@ def join(state: TrainState, counters: tuple[jax.Array, ...]) -> TrainState:
     return state.replace(learner=learner, step=step, ring_start=ring_start, grad_steps=grad_steps)
 
 
+def finite(state: TrainState) -> jax.Array:
+    """Say which runs `[R]` have finite losses, gradients and parameters.
+
+    Parameters count too: the last update shows in no metric yet.
+    """
+    sums = state.metrics.learner.items()
+    watched = jnp.stack([value for name, value in sums if name.endswith(MUST_BE_FINITE)])
+    alive = jnp.isfinite(watched).all(axis=0)
+    for leaf in jax.tree.leaves(state.learner.params):
+        alive &= jnp.isfinite(leaf).reshape(leaf.shape[0], -1).all(axis=1)
+    return alive
+
+
 def example_transition(obs: PyTree, action_spec: Spec) -> Transition:
     """Return zeros of the shapes and dtypes of one transition."""
     flag, obs = jnp.zeros((), bool), jax.tree.map(jnp.zeros_like, obs)
@@ -106,7 +130,7 @@ def example_transition(obs: PyTree, action_spec: Spec) -> Transition:
 def metric_names(learner: Learner, example: Transition, hp: PyTree) -> list[str]:
     """Names that `learner.update` reports, found by abstract evaluation."""
     key = jax.random.key(0)
-    keys = Keys(key[None], jnp.zeros(1, jnp.int32), 1)
+    keys = Keys(key[None], jnp.zeros(1, jnp.int32), key, 1)
     batch = jax.tree.map(lambda x: x[None], example.replace(extras={"discount": jnp.zeros(())}))
     state = jax.eval_shape(learner.init, key, jax.tree.map(lambda x: jnp.float32(0), hp))
     return sorted(jax.eval_shape(learner.update, state, batch, keys)[1])

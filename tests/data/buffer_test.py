@@ -124,7 +124,7 @@ def test_each_shard_draws_from_its_own_columns_and_a_device_draws_its_part():
     for device in range(2):  # two devices: 4 columns and 2 shards each
         local = jax.tree.map(lambda x, d=device: x[:, 4 * d : 4 * d + 4], data)
         mine = slice(2 * device, 2 * device + 2)
-        part = Keys(whole.keys[mine], whole.ids[mine], 4)
+        part = Keys(whole.keys[mine], whole.ids[mine], whole.shared, 4)
         got = sample(local, jnp.int32(5), part, 16, GAMMA)
         rows = slice(16 * device, 16 * device + 16)
         jax.tree.map(lambda a, b, r=rows: np.testing.assert_array_equal(a, b[r]), got, batch)

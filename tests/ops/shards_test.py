@@ -23,7 +23,7 @@ def test_rows_of_the_parts_are_the_rows_of_the_whole():
     for devices in (2, 4, 8):
         local = 8 // devices
         parts = [
-            rows(draw, Keys(whole.keys[i : i + local], whole.ids[i : i + local], 8))
+            rows(draw, Keys(whole.keys[i : i + local], whole.ids[i : i + local], whole.shared, 8))
             for i in range(0, 8, local)
         ]
         for name in all_rows:

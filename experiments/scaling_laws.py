@@ -18,7 +18,7 @@ from pathlib import Path
 from experiments import scaling_fit, scaling_result
 from experiments.scaling_plan import at_utd, describe
 from rlx import agents, envs
-from rlx.infra import cli, errors, runtime
+from rlx.infra import cli, distributed, errors, runtime
 from rlx.train import campaign
 
 DEFAULT = "configs/scaling_laws.py"
@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
     name = "_".join(filter(None, (config.env.name.replace("/", "_"), config.tag)))
     root = workdir if "workdir" in given else Path("results/scaling_laws") / name
     if options.fit_only:
-        return scaling_fit.fit(config, root)
+        return distributed.on_main(lambda: scaling_fit.fit(config, root), "fit")
     utds = options.utd if "train.utd" in given else tuple(config.sweep.utd)
     if {"seed", "num_seeds"} <= given:
         raise errors.ConfigError("--seed and --seeds are both given: use one of them")
@@ -84,7 +84,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     if code or len(utds) < MIN_FIT:
         return code
-    return scaling_fit.fit(config, root)
+    return distributed.on_main(lambda: scaling_fit.fit(config, root), "fit")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ keeps a process of such a step or pod to itself.
 from __future__ import annotations
 
 import errno
-import os
 import socket
 import time
 import urllib.request

@@ -232,15 +232,16 @@ def build(
         state = jax.lax.fori_loop(0, n, lambda _, s: iteration(s, H, G, random), state)
         return state, state.metrics, state.alive
 
-    # Shardings are said outright: XLA would call zero-sized leaves replicated.
-    places = shardings(mesh, specs)
+    # Shardings are said outright: XLA would call zero-sized leaves replicated. What the host reads
+    # is on every device, so that process 0 needs no gather.
+    places, everywhere = shardings(mesh, specs), shardings(mesh, P())
     init = sharded(init_local, (run, run), specs)
     return Online(
         init=jax.jit(init, out_shardings=places),
-        chunk=jax.jit(
-            chunk, donate_argnums=0, out_shardings=(places, places.metrics, places.alive)
+        chunk=jax.jit(chunk, donate_argnums=0, out_shardings=(places, everywhere, everywhere)),
+        evaluate=jax.jit(
+            sharded(evaluate_local, (specs,), (rows_, rows_)), out_shardings=everywhere
         ),
-        evaluate=jax.jit(sharded(evaluate_local, (specs,), (rows_, rows_))),
         specs=specs,
         mesh=mesh,
         traces=traces,

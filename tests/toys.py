@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -10,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from rlx import envs
-from rlx.agents import sac
 from rlx.data.buffer import make_buffer
 from rlx.envs.core import vectorize
 from rlx.infra.random import shard_keys
@@ -55,7 +55,7 @@ def counter(
 
 
 class Tiny(NamedTuple):
-    """A compiled SAC program on the pendulum with 16x16 networks and batches of 16."""
+    """A compiled program on the pendulum with 16x16 networks and batches of 16."""
 
     online: Online
     compiled: Compiled
@@ -80,15 +80,19 @@ def tiny(
     capacity: int = 4096,
     mesh: tuple[int, int] = (1, 1),
     n_step: int = 1,
+    algo: str = "sac",
     **learner: Any,
 ) -> Tiny:
-    """Compile a `Tiny` on a `run x data` mesh; 8 logical shards whatever the mesh is."""
-    config = sac.get_config()
+    """Compile a `Tiny` of the learner `algo` on a `run x data` mesh; 8 logical shards whatever the
+    mesh is.
+    """
+    agent = importlib.import_module(f"rlx.agents.{algo}")
+    config = agent.get_config()
     config.update(critic_hidden=(16, 16), actor_hidden=(16, 16), batch_size=16, lr=1e-3)
     config.update(learner)
     env = envs.make("pendulum")
     online = build(
-        lambda axis_name: sac.make(config, env.spec, axis_name),
+        lambda axis_name: agent.make(config, env.spec, axis_name),
         vectorize(env, num_envs, pool_size=8),
         make_buffer(capacity, num_envs, n_step),
         batch_size=config.batch_size,
@@ -96,5 +100,5 @@ def tiny(
         eval_episodes=8,
         mesh=make_mesh(*mesh),
     )
-    hp = sac.make(config, env.spec).hp
+    hp = agent.make(config, env.spec).hp
     return Tiny(online, compile_programs(online, runs, hp), num_envs, hp)

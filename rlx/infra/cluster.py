@@ -7,16 +7,20 @@ keeps a process of such a step or pod to itself.
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import os
 import socket
+import sys
+import threading
 import time
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import util
 from pathlib import Path
 from typing import NamedTuple
 
-from rlx.infra.errors import ConfigError
+from rlx.infra.errors import EXIT_USAGE, ConfigError
 
 VARIABLES = ("RLX_COORDINATOR", "RLX_NUM_PROCESSES", "RLX_PROCESS_ID")
 TIMEOUT = 120.0  # seconds for all processes to find each other; RLX_COORDINATOR_TIMEOUT
@@ -159,6 +163,26 @@ def check_free(address: str) -> None:
                         f"machine: {error.strerror}; choose another RLX_COORDINATOR"
                     ) from error
         time.sleep(0.2)
+
+
+@contextlib.contextmanager
+def limit(seconds: float, text: str) -> Iterator[None]:
+    """End the process with `text` and EXIT_USAGE if the block takes longer than `seconds`.
+
+    A thread does it: JAX's connect cannot be interrupted, and ends in an abort of its own.
+    """
+
+    def end() -> None:
+        print(f"error: {text}", file=sys.stderr, flush=True)
+        os._exit(EXIT_USAGE)
+
+    timer = threading.Timer(max(0.0, seconds), end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _whole(env: Mapping[str, str], name: str, low: int) -> int:

@@ -20,12 +20,12 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
 
 from rlx.infra import cluster
 from rlx.infra.console import quiet
-from rlx.infra.errors import EXIT_FAILED, EXIT_PEER_LOST, EXIT_USAGE, ConfigError
+from rlx.infra.errors import EXIT_FAILED, EXIT_PEER_LOST, ConfigError
 
 T = TypeVar("T")
 HEARTBEAT_SECONDS = 60  # after which JAX counts a silent process as dead and ends the others
@@ -74,7 +74,9 @@ def initialize() -> None:
         "heartbeat_timeout_seconds": HEARTBEAT_SECONDS,
     }
     if group is None:
-        with _limit(seconds, f"the processes of this {kind} did not find each other in time"):
+        with cluster.limit(
+            seconds, f"the processes of this {kind} did not find each other in time"
+        ):
             jax.distributed.initialize(**limits)
     else:
         until = time.monotonic() + seconds
@@ -83,7 +85,7 @@ def initialize() -> None:
         else:
             cluster.wait_for(group.address, seconds)
         late = cluster.not_all(group.address, group.count, seconds)
-        with _limit(until - time.monotonic(), late):
+        with cluster.limit(until - time.monotonic(), late):
             jax.distributed.initialize(group.address, group.count, group.index, **limits)
     _join()
 
@@ -101,26 +103,6 @@ def _join() -> None:
     atexit.register(_leave)  # after JAX's own, hence before it
     if not is_main():
         quiet(f"[process {_program.index}] ")
-
-
-@contextlib.contextmanager
-def _limit(seconds: float, text: str) -> Iterator[None]:
-    """End the process with `text` and EXIT_USAGE if the block takes longer than `seconds`.
-
-    A thread does it: JAX's connect cannot be interrupted, and ends in an abort of its own.
-    """
-
-    def end() -> None:
-        print(f"error: {text}", file=sys.stderr, flush=True)
-        os._exit(EXIT_USAGE)
-
-    timer = threading.Timer(max(0.0, seconds), end)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
 
 
 def process_count() -> int:
@@ -204,7 +186,7 @@ def on_main(function: Callable[[], T], tag: str) -> T:
 
 def by_peer(error: BaseException) -> bool:
     """Say whether `error` only tells that another process ended: no failure of this run's own."""
-    if _program.client is None or type(error).__name__ not in ("JaxRuntimeError", "ValueError"):
+    if _program.client is None or not isinstance(error, _jax_error()):
         return False
     return any(word in str(error).lower() for word in _PEER_GONE)
 

@@ -20,7 +20,7 @@ from experiments import scaling_fit, scaling_result
 from experiments.scaling_plan import describe
 from experiments.scaling_points import points
 from rlx import agents, envs
-from rlx.infra import cli, errors, runtime
+from rlx.infra import cli, distributed, errors, runtime
 from rlx.train import campaign
 
 DEFAULT = "configs/scaling_laws.py"
@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
     name = "_".join(filter(None, (config.env.name.replace("/", "_"), config.tag)))
     root = workdir if "workdir" in given else Path("results/scaling_laws") / name
     if options.fit_only:
-        return scaling_fit.fit(config, root)
+        return distributed.on_main(lambda: scaling_fit.fit(config, root), "fit")
     if {"seed", "num_seeds"} <= given:
         raise errors.ConfigError("--seed and --seeds are both given: use one of them")
     seeds = options.seed if "seed" in given else tuple(range(config.num_seeds))
@@ -88,7 +88,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     if code or len({entry.config.train.utd for entry in entries}) < MIN_FIT:
         return code
-    return scaling_fit.fit(config, root)
+    return distributed.on_main(lambda: scaling_fit.fit(config, root), "fit")
 
 
 def shape(entry: campaign.Entry) -> tuple:

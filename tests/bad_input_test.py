@@ -146,7 +146,10 @@ FORGOTTEN = [
     ("--config.env.episode_length=0", "env.episode_length is a whole number >= 1, got 0"),
     ("--config.data.n_step=0", "data.n_step is a whole number >= 1, got 0"),
     ("--config.data.capacity=4", "data.capacity = 4 transitions is too small"),
-    ("--config.learner.name=ppo", "unknown agent 'ppo'; nearest: bro, pql, sac; all: sac, bro, pql"),
+    (
+        "--config.learner.name=ppo",
+        "unknown agent 'ppo'; nearest: bro, pql, sac",
+    ),
     ("--config.log.wandb=maybe", "log.wandb is one of off, offline, online, got 'maybe'"),
     ("--config.train.log_every=-1", "train.log_every is a whole number >= 1, got -1"),
     ("--config.train.eval_every=-1", "train.eval_every is a whole number >= 1, got -1"),

@@ -87,12 +87,14 @@ def tiny(
     capacity: int = 4096,
     mesh: tuple[int, int] = (1, 1),
     n_step: int = 1,
-    agent: str = "sac",
+    algo: str = "sac",
     **learner: Any,
 ) -> Tiny:
-    """Compile a `Tiny` on a `run x data` mesh; 8 logical shards whatever the mesh is."""
-    config = importlib.import_module(f"rlx.agents.{agent}").get_config()
-    config.update({"batch_size": 16, "lr": 1e-3} | SMALL[agent] | learner)
+    """Compile a `Tiny` of the learner `algo` on a `run x data` mesh; 8 logical shards whatever the
+    mesh is.
+    """
+    config = importlib.import_module(f"rlx.agents.{algo}").get_config()
+    config.update({"batch_size": 16, "lr": 1e-3} | SMALL[algo] | learner)
     env = envs.make("pendulum")
     online = build(
         lambda axis_name: agents.make(config, env.spec, axis_name),

@@ -8,14 +8,15 @@ falls back to the one before, with a warning.
 from __future__ import annotations
 
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
+from rlx.infra import distributed
 from rlx.infra.errors import ConfigError
+from rlx.infra.restore import check_shapes, read
 from rlx.infra.trees import as_dict, from_dict, shapes_of
 from rlx.types import PyTree
 
@@ -41,8 +42,19 @@ class Checkpoints:
 
         self._ocp = ocp
         self.folder = Path(workdir).absolute() / FOLDER
+        if create and distributed.is_main():
+            self.folder.mkdir(parents=True, exist_ok=True)
+        distributed.barrier(f"open {self.folder}")
+        # All processes by name: its barriers then go through JAX's service, not through devices,
+        # where those of a save under way would meet the collectives of the next chunk.
+        everyone = (
+            set(range(distributed.process_count())) if distributed.process_count() > 1 else None
+        )
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep, keep_period=keep_every, create=create
+            max_to_keep=keep,
+            keep_period=keep_every,
+            create=False,
+            multiprocessing_options=ocp.options.MultiprocessingOptions(active_processes=everyone),
         )
         self._manager = ocp.CheckpointManager(self.folder, options=options)
 
@@ -52,7 +64,7 @@ class Checkpoints:
         On a CPU it waits for the write: the state is donated to the next chunk, and host arrays
         alias it.
         """
-        if step in self._manager.all_steps():
+        if distributed.broadcast(step in self._manager.all_steps(), f"save step {step}"):
             return
         save, as_json = self._ocp.args.StandardSave, self._ocp.args.JsonSave
         items = {
@@ -68,24 +80,22 @@ class Checkpoints:
         """Return (state, host) of the newest step that is whole, None when there is no step.
 
         `templates`: ShapeDtypeStructs with shardings; the first that has the leaves of the
-        checkpoint is used. A checkpoint of other shapes raises ConfigError.
+        checkpoint is used. A checkpoint of other shapes raises ConfigError. A step counts as whole
+        if every process could read its part.
         """
-        steps = sorted(self._manager.all_steps(), reverse=True)
+        steps = distributed.broadcast(sorted(self._manager.all_steps(), reverse=True), "steps")
         for step in steps:
-            try:
-                host = self._item(step, "host", self._ocp.args.JsonRestore())
-            except Exception as error:  # what orbax raises for a damaged file
-                self._warn(step, error)
+            host = read(self.folder / str(step) / "host", self._ocp.JsonCheckpointHandler())
+            if host is None:
                 continue
             saved = host.pop("shapes")
             fitting = [t for t in templates if shapes_of(t).keys() == saved.keys()]
             template = fitting[0] if fitting else templates[0]
-            self._check_shapes(saved, template)
-            try:
-                args = self._ocp.args.StandardRestore(as_dict(template))
-                return from_dict(self._item(step, "state", args), template), host
-            except Exception as error:  # what orbax raises for a damaged file
-                self._warn(step, error)
+            check_shapes(self.folder, saved, template)
+            handler, path = self._ocp.StandardCheckpointHandler(), self.folder / str(step) / "state"
+            state = read(path, handler, item=as_dict(template))
+            if state is not None:
+                return from_dict(state, template), host
         if steps:
             raise ConfigError(
                 f"no checkpoint in {self.folder} is whole: pass another --workdir, "
@@ -100,37 +110,19 @@ class Checkpoints:
 
     def set_aside(self, step: int) -> None:
         """Move steps newer than `step`, which `restore` could not read, out of the way."""
-        for newer in [s for s in self._manager.all_steps() if s > step]:
+        later = [s for s in self._manager.all_steps() if s > step]
+        for newer in later if distributed.is_main() else ():
             target = self.folder.parent / DAMAGED / str(newer)
             target.parent.mkdir(exist_ok=True)
             shutil.rmtree(target, ignore_errors=True)
             shutil.move(self.folder / str(newer), target)
+        distributed.barrier("set aside")
         self._manager.reload()
 
     def close(self) -> None:
         """Wait for writes under way."""
         self._manager.wait_until_finished()
         self._manager.close()
-
-    def _item(self, step: int, name: str, args: Any) -> Any:
-        return self._manager.restore(step, args=self._ocp.args.Composite(**{name: args}))[name]
-
-    def _warn(self, step: int, error: Exception) -> None:
-        text = str(error).splitlines()[0] if str(error) else type(error).__name__
-        print(f"warning: checkpoint {self.folder / str(step)} is damaged ({text})", file=sys.stderr)
-
-    def _check_shapes(self, saved: dict[str, str], template: PyTree) -> None:
-        here = shapes_of(template)
-        lines = [
-            f"checkpoint has {key} {saved.get(key, '(absent)')}, "
-            f"this config makes {here.get(key, '(absent)')}"
-            for key in sorted({*saved, *here})
-            if saved.get(key) != here.get(key)
-        ]
-        if lines:
-            raise ConfigError(
-                f"the checkpoint in {self.folder} does not fit this config: " + "; ".join(lines[:8])
-            )
 
 
 def read_params(workdir: str | Path) -> PyTree:
@@ -144,7 +136,7 @@ def read_params(workdir: str | Path) -> PyTree:
     steps = sorted(int(child.name) for child in folder.glob("[0-9]*") if child.name.isdigit())
     if not steps:
         raise ConfigError(f"no checkpoint in {folder}")
-    path, checkpointer = folder / str(steps[-1]) / "params", ocp.PyTreeCheckpointer()
-    tree = checkpointer.metadata(path).item_metadata.tree
+    path, handler = folder / str(steps[-1]) / "params", ocp.PyTreeCheckpointHandler()
+    tree = handler.metadata(path).tree
     as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
-    return checkpointer.restore(path, restore_args=as_numpy)
+    return handler.restore(path, restore_args=as_numpy)

@@ -20,6 +20,7 @@ EXIT_FAILED = 1  # a bug or a NaN: launchers do not retry it
 EXIT_USAGE = 2  # the user must type something else
 EXIT_PREEMPTED = 42  # saved and stopped: launchers start the same command again
 EXIT_INTERRUPTED = 130  # Ctrl-C
+EXIT_PEER_LOST = 134  # another process of the run vanished: launchers start all of them again
 
 _HOUSE = Path(__file__).resolve().parents[2]
 _ROOMS = tuple(str(_HOUSE / room) + os.sep for room in ("rlx", "configs", "experiments", "tpu"))
@@ -48,17 +49,25 @@ def one_line(main: Callable[..., Any], *args: Any) -> int:
 
     `main` may return an exit code; None is 0. Errors `on_purpose` print `error: ...` and give 2
     (NaNError: 1), Ctrl-C gives 130. Any other exception passes through: a traceback, and exit 1.
+    Where several processes make up the program, an error ends all of them with its exit code.
     """
     try:
         return main(*args) or EXIT_OK
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        return _end("interrupted", EXIT_INTERRUPTED)
     except (ValueError, FileNotFoundError, NaNError) as error:
         if not on_purpose(error) or os.environ.get("RLX_TRACEBACK"):
             raise
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_FAILED if isinstance(error, NaNError) else EXIT_USAGE
+        return _end(f"error: {error}", EXIT_FAILED if isinstance(error, NaNError) else EXIT_USAGE)
+
+
+def _end(text: str, code: int) -> int:
+    from rlx.infra import distributed
+
+    if distributed.process_count() > 1:
+        distributed.fail(code, text)
+    print(text, file=sys.stderr)
+    return code
 
 
 def on_purpose(error: BaseException) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rlx.infra import rows
+from rlx.infra import distributed, rows
 from rlx.infra.files import plain, write_text
 from rlx.infra.progress import Progress
 from rlx.infra.tracking import Tracker
@@ -30,7 +30,7 @@ class Run(NamedTuple):
 
 
 class Logger:
-    """Writes the rows of the runs of one workdir. Host side, process 0 only."""
+    """Writes the rows of the runs of one workdir; in processes other than 0 it does nothing."""
 
     def __init__(
         self,
@@ -60,6 +60,7 @@ class Logger:
         ]
         if len(set(self._files)) < len(self._files):
             raise ValueError(f"run ids must differ, got {[run.id for run in runs]}")
+        self._main = distributed.is_main()
         self._headers = [
             {
                 "schema": SCHEMA,
@@ -79,6 +80,8 @@ class Logger:
 
     def log(self, run_index: int, row: Mapping[str, Any]) -> None:
         """Append one row of one run: `rows.COUNTERS` and any `train/…`, `eval/…` scalars."""
+        if not self._main:
+            return
         run = self._runs[run_index]
         counted = rows.make_row(row, run.id, run.seed)
         with self._files[run_index].open("a", encoding="utf-8") as file:
@@ -92,6 +95,8 @@ class Logger:
 
     def show(self) -> None:
         """Show progress once per log event: the bar, or one plain line if there is no terminal."""
+        if not self._main:
+            return
         mean = sum(self._returns.values()) / len(self._returns) if self._returns else None
         self._progress.update(self._last["env_steps"], self._last["wall_s"], mean)
 
@@ -101,6 +106,8 @@ class Logger:
         Call it on resume with the restored step, or with -1 if there was no checkpoint to restore;
         a reader sees the old file or the new one. The CSV is rewritten too.
         """
+        if not self._main:
+            return
         for header, file in zip(self._headers, self._files):
             kept = [row for row in rows.read_rows(file) if row["step"] <= step]
             write_text(file, "".join(map(rows.line, [header, *kept])))
@@ -108,6 +115,8 @@ class Logger:
 
     def close(self) -> None:
         """Write every `metrics.csv`, end the progress bar and the tracker."""
+        if not self._main:
+            return
         for file in self._files:
             rows.write_csv(file, rows.read_rows(file))
         self._progress.close()

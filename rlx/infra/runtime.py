@@ -8,15 +8,19 @@ from pathlib import Path
 
 import jax
 
+from rlx.infra import distributed
+
 MIN_COMPILE_SECONDS = 0.5  # shorter compiles cost less than reading them back
 
 
 def start() -> None:
-    """Set up JAX before its first use: the compilation cache, and one CPU device per core.
+    """Set up JAX before its first use: the other processes, the compilation cache, one CPU device
+    per core.
 
     Runs are independent, so a pack uses every core where one small network cannot. A device count
     given in XLA_FLAGS wins; once a backend runs, it keeps the devices it has.
     """
+    distributed.initialize()
     directory = os.environ.get("RLX_CACHE", str(Path.home() / ".cache" / "rlx" / "jax"))
     if directory != "off":
         jax.config.update("jax_compilation_cache_dir", directory)

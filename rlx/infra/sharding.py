@@ -7,8 +7,10 @@ default, and sizes go by position because the parameter's name differs between 0
 from __future__ import annotations
 
 import jax
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from rlx.infra import distributed
 from rlx.infra.errors import ConfigError
 from rlx.types import PyTree
 
@@ -16,7 +18,11 @@ AXES = ("run", "data", "fsdp")
 
 
 def make_mesh(run: int = 1, data: int = -1, fsdp: int = 1, devices: list | None = None) -> Mesh:
-    """Lay `devices` (default: all) out as run x data x fsdp; -1 takes the devices that remain."""
+    """Lay `devices` (default: all) out as run x data x fsdp; -1 takes the devices that remain.
+
+    Those of one process are neighbours along `data`, so that its traffic stays inside a host where
+    it fits. Every process takes part with as many devices as any other.
+    """
     devices = jax.devices() if devices is None else devices
     sizes = [run, data, fsdp]
     if sizes.count(-1) > 1 or any(size < 1 and size != -1 for size in sizes):
@@ -32,17 +38,36 @@ def make_mesh(run: int = 1, data: int = -1, fsdp: int = 1, devices: list | None 
             f"mesh run x data x fsdp = {sizes} needs {needed} devices, there are {len(devices)}"
         )
     return jax.make_mesh(
-        tuple(sizes), AXES, axis_types=(AxisType.Auto,) * 3, devices=devices[:needed]
+        tuple(sizes), AXES, axis_types=(AxisType.Auto,) * 3, devices=spread(devices, needed)
     )
+
+
+def spread(devices: list, needed: int) -> list:
+    """Return `needed` of the devices, the same number of each process, one process after another.
+
+    Raises ConfigError where a process would be left out: it could not take part in the program.
+    """
+    owners = sorted({device.process_index for device in devices})
+    if needed % len(owners):
+        raise ConfigError(
+            f"a mesh of {needed} devices leaves devices of some of the {len(owners)} processes out:"
+            f" every process needs the same number of them; set mesh.run x mesh.data to a multiple "
+            f"of {len(owners)}, or mesh.shards to a multiple of it, or start fewer processes"
+        )
+    each = needed // len(owners)
+    own = [[d for d in devices if d.process_index == owner][:each] for owner in owners]
+    return [device for part in own for device in part]
 
 
 def lay_out(run: int, data: int, fsdp: int, num_runs: int, shards: int) -> Mesh:
     """Return the mesh of a pack; checks `shards` against the data axis.
 
     run = 0: over the runs, as many devices as shorten the work; data = -1: as many of the remaining
-    ones as divide the shards. CPU devices share their cores, so there -1 is 1 and spare ones idle.
+    ones as divide the shards. CPU devices share their cores, so there -1 is 1 and spare ones idle;
+    several processes use what they have on a CPU too.
     """
-    devices, cpu = jax.device_count(), jax.default_backend() == "cpu"
+    alone = distributed.process_count() == 1
+    devices, cpu = jax.device_count(), jax.default_backend() == "cpu" and alone
     if run == 0:
         rows = -(-num_runs // devices)  # runs per device
         run = -(-num_runs // rows) if cpu else largest_divisor(devices, num_runs)
@@ -80,6 +105,18 @@ def check_shards(shards: int, data: int, **rows: int) -> None:
 def largest_divisor(value: int, limit: int) -> int:
     """Return the largest divisor of `value` that is at most `limit`."""
     return next(d for d in range(min(limit, value), 0, -1) if value % d == 0)
+
+
+def without(sharding: NamedSharding, axis: str) -> NamedSharding:
+    """Return the sharding with nothing cut along `axis`, which is no part of a joined name."""
+    parts = [None if part == axis else part for part in sharding.spec]
+    return NamedSharding(sharding.mesh, PartitionSpec(*parts))
+
+
+def put(value: np.ndarray, sharding: NamedSharding) -> jax.Array:
+    """Place a host array that every process holds; each process places its own part of it."""
+    value = np.asarray(value)
+    return jax.make_array_from_callback(value.shape, sharding, lambda index: value[index])
 
 
 def shardings(mesh: Mesh, specs: PyTree) -> PyTree:

@@ -9,11 +9,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from rlx.infra import distributed
+
 
 @contextmanager
 def stop_signals() -> Iterator[list[str]]:
     """Turn SIGTERM and the first SIGINT into an entry of the yielded list; the second SIGINT
-    interrupts.
+    interrupts. Each process has its own list, see `agreed`.
     """
     stop: list[str] = []
 
@@ -38,3 +40,19 @@ def stop_signals() -> Iterator[list[str]]:
     finally:
         signal.signal(signal.SIGTERM, old[0])
         signal.signal(signal.SIGINT, old[1])
+
+
+def agreed(stop: list[str], tag: str) -> str | None:
+    """Return why to stop, the same in all processes, None for going on; `stop` says it afterwards.
+
+    A signal to any one process stops them all. All processes must call it, see `exchange`.
+    """
+    return settle(stop, distributed.exchange(list(stop), tag))
+
+
+def settle(stop: list[str], given: list[list[str]]) -> str | None:
+    """Return the first reason that any process gave (`given`: one list each), None if none did."""
+    reasons = [reason for own in given for reason in own]
+    if reasons:
+        stop[:] = [reasons[0], *(reason for reason in stop if reason != reasons[0])]
+    return reasons[0] if reasons else None

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from rlx.infra.sharding import put
 from rlx.types import PyTree
 
 
@@ -32,7 +33,7 @@ def from_dict(saved: dict[str, Any], template: PyTree) -> PyTree:
     def leaf(path: str, like: jax.ShapeDtypeStruct) -> jax.Array:
         if like.size:
             return saved[path]
-        return jax.device_put(np.zeros(like.shape, like.dtype), like.sharding)
+        return put(np.zeros(like.shape, like.dtype), like.sharding)
 
     leaves = [leaf(path, like) for path, like in paths(template)]
     return jax.tree.unflatten(jax.tree.structure(template), leaves)

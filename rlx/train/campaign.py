@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
+from rlx.infra import distributed
 from rlx.infra.errors import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
@@ -22,7 +23,7 @@ from rlx.infra.errors import (
 )
 from rlx.infra.files import write_json
 from rlx.infra.logging import Run
-from rlx.infra.signals import stop_signals
+from rlx.infra.signals import agreed, stop_signals
 from rlx.train import pack, sweep
 from rlx.train.checks import Sizes, check
 from rlx.train.schedule import Schedule
@@ -96,7 +97,7 @@ def run_all(
             except NaNError as error:
                 print(f"error: {error}", file=sys.stderr)
                 code = EXIT_FAILED
-            if stop:
+            if agreed(stop, f"after {entry.workdir}"):
                 again = "the same command" + (" without --overwrite" if overwrite else "")
                 print(f"{stop[0]}: saved; {again} goes on from there", file=sys.stderr)
                 return EXIT_CODES[stop[0]]
@@ -114,7 +115,8 @@ def run_one(entry: Entry, session: pack.Session, report: Callable, stop: list[st
     print(f"utd {entry.config.train.utd:g} -> {entry.workdir}", file=sys.stderr)
     facts = session.run(entry.config, entry.plan, entry.runs, entry.workdir, stop)
     if facts["status"] == "done":
-        write_json(entry.workdir / "result.json", report(entry, facts))
+        result = entry.workdir / "result.json"
+        distributed.on_main(lambda: write_json(result, report(entry, facts)), f"report {result}")
 
 
 @contextmanager
@@ -125,6 +127,8 @@ def failures_recorded(workdir: Path) -> Iterator[None]:
     except ConfigError:
         raise
     except Exception as error:
-        message = f"{type(error).__name__}: {error}"
-        write_json(workdir / "result.json", {"status": "failed", "message": message})
+        # A lost machine fails no run either: launchers start all processes again.
+        if distributed.is_main() and not distributed.by_peer(error):
+            message = f"{type(error).__name__}: {error}"
+            write_json(workdir / "result.json", {"status": "failed", "message": message})
         raise

@@ -100,7 +100,7 @@ def check_memory(capacity: int, env: Env, num_runs: int, mesh: Mesh) -> None:
     """Refuse replay rings that take more than their share of memory, naming what fits."""
     obs, action = (math.prod(spec.shape) for spec in (env.spec.obs, env.spec.action))
     rows = -(-num_runs // mesh.shape["run"])  # runs per device
-    sharing = mesh.devices.size if runtime.on_cpu() else 1  # CPU devices share one memory
+    sharing = len(mesh.local_devices) if runtime.on_cpu() else 1  # CPU devices share one memory
     row = buffer_bytes(1, obs, action) * rows * sharing / mesh.shape["data"]
     limit = MEMORY_SHARE * runtime.device_bytes()
     if capacity * row > limit:

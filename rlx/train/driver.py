@@ -21,10 +21,9 @@ from rlx.infra.checkpoint import POLICY, Checkpoints
 from rlx.infra.errors import NaNError
 from rlx.infra.logging import Logger, Run
 from rlx.train import measures
+from rlx.train.clock import Clock
 from rlx.train.schedule import Schedule
 from rlx.train.state import Report, TrainState, trim
-
-GROWTH = 8  # at most, from one chunk to the next: the first ones only measure the speed
 
 
 class Programs(NamedTuple):
@@ -33,15 +32,6 @@ class Programs(NamedTuple):
     chunk: Callable
     evaluate: Callable
     fresh_metrics: Callable[[TrainState], TrainState]
-
-
-@dataclass
-class Clock:
-    """Settings of the host that change no result."""
-
-    chunk_seconds: float = 10.0
-    save_seconds: float = 600.0
-    save_every: int = 0  # transitions; 0 = by the clock alone
 
 
 @dataclass
@@ -86,11 +76,15 @@ class Driver:
         """Drive `state` to the end of the schedule, or until SIGTERM or SIGINT asks to stop."""
         plan, pending = self.schedule, None
         step, grad_steps = int(state.step), int(state.grad_steps)
-        self.last_save = self.last_read = time.perf_counter()
-        self.started = self.last_read - self.progress.wall_s
-        self.timing, self.limit = (self.last_read, step, grad_steps), 1
-        while not plan.done(step) and not self.stop:
-            before, n = step, plan.iterations(step, self.limit)
+        self.clock.start()
+        self.started = self.clock.last_read - self.progress.wall_s
+        self.timing = (self.clock.last_read, step, grad_steps)
+        reason = None
+        while not plan.done(step):
+            reason, limit, overdue = self.clock.decide(self.stop, step)
+            if reason:
+                break
+            before, n = step, plan.iterations(step, limit)
             H, G = (1, 0) if plan.quiet_until(step) else (plan.H, plan.G)
             lengths = (np.int32(n), np.int32(H), np.int32(G), np.bool_(step < plan.prefill))
             state, report = self.programs.chunk(state, *lengths)
@@ -102,23 +96,19 @@ class Driver:
             evaluation = self.programs.evaluate(state) if evaluated else None
             self.read(pending)  # of the chunk before, while this one runs
             pending = Pending(before, step, grad_steps, n, logged, report, evaluation)
-            if self.save_due(before, step) and not plan.done(step):
+            every = self.clock.save_every
+            due = overdue or (every and plan.crossed(every, before, step))
+            if due and not plan.done(step):
                 self.read(pending)
                 pending = None
                 self.save(state)
         self.read(pending)
         self.save(state)
-        return ("done" if plan.done(step) else self.stop[0]), state
-
-    def save_due(self, before: int, step: int) -> bool:
-        """Say whether a checkpoint is due, by the clock or by transitions."""
-        every = self.clock.save_every
-        by_steps = bool(every) and self.schedule.crossed(every, before, step)
-        return by_steps or time.perf_counter() - self.last_save > self.clock.save_seconds
+        return reason or "done", state
 
     def save(self, state: TrainState) -> None:
         """Write a checkpoint; the rows up to its step are written already."""
-        self.last_save = time.perf_counter()
+        self.clock.saved()
         if self.checkpoints is None:
             return
         self.progress.wall_s = self.wall_s()
@@ -138,7 +128,7 @@ class Driver:
         if pending is None:
             return
         report, evaluation = jax.device_get((pending.report, pending.evaluation))
-        self.adapt(pending)
+        self.clock.adapt(pending.iterations, evaluation is not None)
         self.check_alive(pending, report)
         env_steps = pending.step * self.schedule.num_envs
         head = {
@@ -171,13 +161,6 @@ class Driver:
             if run.id not in self.progress.dead:
                 self.logger.log(index, head | row)
         self.logger.show()
-
-    def adapt(self, pending: Pending) -> None:
-        """Set how many iterations fill `chunk_seconds` at the speed just seen."""
-        seconds, self.last_read = time.perf_counter() - self.last_read, time.perf_counter()
-        if pending.evaluation is None:
-            fitting = int(pending.iterations * self.clock.chunk_seconds / max(seconds, 1e-6))
-            self.limit = max(1, min(fitting, self.limit * GROWTH))
 
     def check_alive(self, pending: Pending, report: Report) -> None:
         """Report runs whose losses stopped being finite; raise NaNError when none is left."""

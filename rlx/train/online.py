@@ -3,8 +3,7 @@ program.
 
 One iteration = H x (act, step all N environments, write the ring), then G x (sample, update). H, G,
 the number of iterations and whether actions are random are arguments: one compile serves the
-prefill and every
-  UTD.
+prefill and every UTD.
 
 Everything carries a leading run axis R (seeds x numeric settings), vmapped and sharded over the
 mesh axis `run`; environments, ring columns and batch rows are sharded over `data` by logical
@@ -19,7 +18,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from rlx.envs.core import where
@@ -236,13 +235,15 @@ def build(
         probed = probe_all(state.replace(env=None, eval_start=None))
         return state, Report(state.metrics, state.alive, probed)
 
-    # Shardings are said outright: XLA would call zero-sized leaves replicated.
-    places, everywhere = shardings(mesh, specs), NamedSharding(mesh, P())
+    # Shardings are said outright: XLA would call zero-sized leaves replicated. What the host reads
+    # is on every device, so that process 0 needs no gather.
+    places, everywhere = shardings(mesh, specs), shardings(mesh, P())
     init = sharded(init_local, (run, run), specs)
+    evaluate_all = sharded(evaluate_local, (specs,), (rows_, rows_))
     return Online(
         init=jax.jit(init, out_shardings=places),
         chunk=jax.jit(chunk, donate_argnums=0, out_shardings=(places, everywhere)),
-        evaluate=jax.jit(sharded(evaluate_local, (specs,), (rows_, rows_))),
+        evaluate=jax.jit(evaluate_all, out_shardings=everywhere),
         specs=specs,
         mesh=mesh,
         traces=traces,

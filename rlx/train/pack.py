@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 
 from rlx.data.buffer import make_buffer
 from rlx.envs.core import vectorize
-from rlx.infra import checkpoint, sharding
+from rlx.infra import checkpoint, distributed, sharding
 from rlx.infra import config as configs
 from rlx.infra.fields import parse_ratio
 from rlx.infra.logging import Logger, Run
@@ -27,8 +27,9 @@ from rlx.infra.tracking import start_wandb
 from rlx.infra.workdir import claim_workdir
 from rlx.train import online, resume, sweep
 from rlx.train.checks import Sizes
+from rlx.train.clock import Clock
 from rlx.train.compiled import compile_programs
-from rlx.train.driver import Clock, Driver, Programs
+from rlx.train.driver import Driver, Programs
 from rlx.train.schedule import Schedule
 from rlx.types import Env, EnvSpec, Learner
 
@@ -61,20 +62,25 @@ def claim(
     """Take `workdir` for these runs, before any compile; return its result if it is finished
     already.
 
-    Raises WorkdirError when it belongs to another config, or holds a failed run (see
-    `claim_workdir`).
+    Process 0 does it, all of them get its answer. Raises WorkdirError when it belongs to another
+    config, or holds a failed run (see `claim_workdir`).
     """
     axes = {name: [run.hp[name] for run in runs] for name in runs[0].hp}
-    claim_workdir(
-        workdir,
-        config,
-        sweep={"seed": [run.seed for run in runs], **axes},
-        overwrite=overwrite,
-        retry_failed=retry_failed,
-        devices=[str(device) for device in jax.devices()],
-    )
-    result = Path(workdir) / "result.json"
-    return json.loads(result.read_text(encoding="utf-8")) if result.exists() else None
+    devices = [str(device) for device in jax.devices()]  # of all processes, hence outside `take`
+
+    def take() -> dict[str, Any] | None:
+        claim_workdir(
+            workdir,
+            config,
+            sweep={"seed": [run.seed for run in runs], **axes},
+            overwrite=overwrite,
+            retry_failed=retry_failed,
+            devices=devices,
+        )
+        result = Path(workdir) / "result.json"
+        return json.loads(result.read_text(encoding="utf-8")) if result.exists() else None
+
+    return distributed.on_main(take, f"claim {workdir}")
 
 
 class Session:
@@ -118,6 +124,7 @@ class Session:
             mesh=self.mesh,
         )
         self.compiled = compile_programs(self.online, self.padded, self.learner_for(config).hp)
+        self.fresh = resume.zeros_program(self.compiled.template.metrics)
         self.compile_s = self.compiled.seconds | {"wall": time.perf_counter() - start}
 
     def run(
@@ -150,7 +157,8 @@ class Session:
             config, checkpoints, self.compiled, plan, len(runs), seeds, hp
         )
         plan = dataclasses.replace(plan, idle=tuple(map(tuple, progress.idle)))
-        tracker = start_wandb(config.log.wandb, workdir, configs.flatten(config))
+        main = distributed.is_main()
+        tracker = start_wandb(config.log.wandb, workdir, configs.flatten(config)) if main else None
         logger = Logger(
             workdir, runs, total=plan.total, config_sha=configs.sha(config), tracker=tracker
         )
@@ -199,4 +207,4 @@ class Session:
 
     def fresh_metrics(self, state: online.TrainState) -> online.TrainState:
         """Return `state` with its sums at zero."""
-        return state.replace(metrics=resume.zeros(self.compiled.template.metrics))
+        return state.replace(metrics=self.fresh())

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding
-from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 
 from rlx.infra.checkpoint import POLICY, Checkpoints, read_params
 from rlx.infra.errors import ConfigError
+from rlx.infra.sharding import put, without
 from rlx.infra.trees import paths, shapes_of
 from rlx.train.compiled import Compiled
 from rlx.train.driver import Progress
@@ -43,8 +44,9 @@ def begin(
         if found is None:
             raise ConfigError(f"resume_from = '{config.resume_from}' holds no checkpoint")
         state, progress = found
-        places = jax.tree.map(lambda x: x.sharding, (state.seed, state.learner.hp))
-        seed, settings = jax.device_put((seeds, hp), places)
+        seed, settings = jax.tree.map(
+            lambda value, old: put(value, old.sharding), (seeds, hp), (state.seed, state.learner.hp)
+        )
         return state.replace(seed=seed, learner=state.learner.replace(hp=settings)), progress, False
     state = compiled.init(seeds, hp)
     if config.init_from:  # 3: parameters only
@@ -69,7 +71,7 @@ def read(
         progress.idle.append([start, step + plan.prefill])
         state = state.replace(
             buffer=zeros(saved.buffer),
-            ring_start=jax.device_put(np.int32(step), template.step.sharding),
+            ring_start=put(np.int32(step), template.step.sharding),
         )
     if saved is not template:
         state = pad(state, template)
@@ -85,23 +87,30 @@ def with_params(workdir: str, learner: PyTree) -> PyTree:
         lines = "; ".join(f"{path} {shape}" for path, shape in sorted(mismatch)[:8])
         raise ConfigError(f"init_from = '{workdir}' has other parameters than this config: {lines}")
     flat = dict(paths(saved))
-    places = [jax.device_put(flat[path], leaf.sharding) for path, leaf in paths(fresh)]
-    return learner.replace(**jax.tree.unflatten(jax.tree.structure(fresh), places))
+    placed = [put(flat[path], leaf.sharding) for path, leaf in paths(fresh)]
+    return learner.replace(**jax.tree.unflatten(jax.tree.structure(fresh), placed))
 
 
 def unpadded(template: TrainState, num_runs: int) -> TrainState:
-    """Return the shapes of the first `num_runs` runs, on every device where they do not divide."""
+    """Return the shapes of the first `num_runs` runs, on every device of the run axis."""
     if template.seed.shape[0] == num_runs:
         return template
     rest, counters = split(template)
 
     def first(x: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-        place = NamedSharding(x.sharding.mesh, P())
+        place = without(x.sharding, "run")
         return jax.ShapeDtypeStruct((num_runs, *x.shape[1:]), x.dtype, sharding=place)
 
     return join(jax.tree.map(first, rest), counters)
 
 
 def zeros(template: PyTree) -> PyTree:
-    """Return zeros of the template's shapes, on its shardings."""
-    return jax.tree.map(lambda x: jax.device_put(jnp.zeros(x.shape, x.dtype), x.sharding), template)
+    """Return zeros of the template's shapes, made on its shardings."""
+    return zeros_program(template)()
+
+
+def zeros_program(template: PyTree) -> Callable[[], PyTree]:
+    """Return a function that makes zeros of the template's shapes where its shardings say."""
+    places = jax.tree.map(lambda x: x.sharding, template)
+    make = lambda: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), template)  # noqa: E731
+    return jax.jit(make, out_shardings=places)

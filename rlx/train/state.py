@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jax.sharding import NamedSharding
 
+from rlx.infra.sharding import without
 from rlx.types import EnvState, Keys, Learner, PyTree, Spec, TimeStep, Transition, VecState
 
 MUST_BE_FINITE = ("loss", "grad_norm")  # endings of the metrics that stop a run when they are not
@@ -78,7 +81,20 @@ def trim(state: TrainState, num_runs: int) -> TrainState:
     if state.seed.shape[0] == num_runs:
         return state
     rest, counters = split(state)
-    return join(jax.tree.map(lambda x: x[:num_runs], rest), counters)
+    leaves, tree = jax.tree.flatten(rest)
+    places = tuple(without(x.sharding, "run") for x in leaves)
+    return join(jax.tree.unflatten(tree, first_rows(leaves, num_runs, places)), counters)
+
+
+@partial(jax.jit, static_argnums=(1, 2))
+def first_rows(
+    leaves: list[jax.Array], count: int, places: tuple[NamedSharding, ...]
+) -> list[jax.Array]:
+    """Return the first `count` rows of every leaf, on the sharding in `places`."""
+    return [
+        jax.lax.with_sharding_constraint(x[:count], place)
+        for x, place in zip(leaves, places, strict=True)
+    ]
 
 
 def pad(state: TrainState, template: TrainState) -> TrainState:
@@ -86,11 +102,13 @@ def pad(state: TrainState, template: TrainState) -> TrainState:
     rest, counters = split(state)
     missing = template.seed.shape[0] - state.seed.shape[0]
 
-    def repeat(x: jax.Array, like: jax.ShapeDtypeStruct) -> jax.Array:
-        full = jnp.concatenate([x, jnp.repeat(x[-1:], missing, axis=0)])
-        return jax.device_put(full, like.sharding)
+    def repeat(x: jax.Array) -> jax.Array:
+        return jnp.concatenate([x, jnp.repeat(x[-1:], missing, axis=0)])
 
-    return join(jax.tree.map(repeat, rest, split(template)[0]), counters)
+    # Under jit: outside of it no operation moves an array between the processes.
+    places = jax.tree.map(lambda x: x.sharding, split(template)[0])
+    full = jax.jit(lambda rest: jax.tree.map(repeat, rest), out_shardings=places)(rest)
+    return join(full, counters)
 
 
 def split(state: TrainState) -> tuple[TrainState, tuple[jax.Array, ...]]:

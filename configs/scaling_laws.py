@@ -15,10 +15,12 @@ On accelerators `wide` is the default: 128 envs, 8 seeds, longer runs at lower U
 256x256 networks where nothing else is tuned; other environments stay as they are.
 """
 
+from collections.abc import Iterator
+
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from configs.common import parse_arg
+from configs.common import Override, parse_arg, product
 from configs.tuned.scaling_laws import TUNED
 from rlx.agents import sac
 
@@ -62,6 +64,7 @@ def get_config(arg: str = "") -> ConfigDict:
             sweep=dict(
                 utd=(0.5, 1.0, 2.0, 4.0, 8.0),  # what runs when no --utd is given
                 env_steps=(40_000, 30_000, 22_000, 16_000, 15_000),  # of each; () = train.env_steps
+                lr=(),  # learning rates of get_sweep, in one program; () = the rule's
             ),
             fit=dict(
                 thresholds=(300.0, 350.0, 400.0, 450.0, 500.0, 550.0, 600.0, 650.0),  # levels J
@@ -98,6 +101,18 @@ def get_config(arg: str = "") -> ConfigDict:
         config.update_from_flattened_dict(layer)
     config.tag = "_".join(name for name in ("wide", "demo", "smoke") if layers[name])
     return config
+
+
+PACKED = {"seed": "seed", "learner.lr": "lr"}  # field: the flag that runs several in one program
+
+
+def get_sweep(arg: str = "") -> Iterator[Override]:
+    """Yield UTD x learning rate x seed of the config's own `sweep` section, for tpu/launch.py."""
+    config = get_config(arg)
+    axes = {"train.utd": config.sweep.utd}
+    if config.sweep.lr:
+        axes["learner.lr"] = config.sweep.lr
+    return product(axes | {"seed": range(config.num_seeds)})
 
 
 WIDE = {

@@ -128,4 +128,15 @@ def find(name: str) -> Accelerator:
             f"accelerator '{name}': {gpu}:N needs a count of 1 or more, got '{count}'"
         )
     names = (*TPUS, *(f"{gpu}:8" for gpu in GPUS), "cpu")
-    raise LaunchError(unknown("accelerator", name, names, "python -m tpu.launch --help"))
+    like = name.replace("v5e-", "v5litepod-")  # how everybody calls it
+    listing = "python -m tpu.accelerators"
+    raise LaunchError(unknown("accelerator", name, names, listing, like=like))
+
+
+if __name__ == "__main__":
+    for tpu in TPUS.values():
+        print(
+            f"{tpu.name:14} {tpu.topology:7} {tpu.chips:4} chips {tpu.hosts:3} hosts  {tpu.machine}"
+        )
+    print("GPUs, N on one host:", *(f"{gpu}:N" for gpu in GPUS))
+    print("cpu")

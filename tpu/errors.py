@@ -15,9 +15,13 @@ class LaunchError(ValueError):
     """A launch that cannot be made as it was typed."""
 
 
-def unknown(kind: str, name: str, names: Iterable[str], list_command: str) -> str:
-    """Return the text for an unknown name: the three nearest, and the command that lists all."""
-    close = ", ".join(nearest(name, names)) or "(there is none)"
+def unknown(
+    kind: str, name: str, names: Iterable[str], list_command: str, *, like: str = ""
+) -> str:
+    """Return the text for an unknown name: the three nearest (to `like` if given), and the
+    command that lists all.
+    """
+    close = ", ".join(nearest(like or name, names)) or "(there is none)"
     return f"unknown {kind} '{name}'; nearest: {close}; `{list_command}` lists all"
 
 
@@ -27,6 +31,7 @@ def nearest(name: str, names: Iterable[str], n: int = 3) -> list[str]:
     def likeness(candidate: str) -> float:
         given, full = name.lower(), candidate.lower()
         pairs = ((given, full), (given.rpartition(".")[2], full.rpartition(".")[2]))
-        return max(difflib.SequenceMatcher(None, *pair).ratio() for pair in pairs)
+        scores = [difflib.SequenceMatcher(None, *pair).ratio() for pair in pairs]
+        return max(scores) + 0.1 * sum(scores)
 
     return sorted(dict.fromkeys(names), key=lambda candidate: (-likeness(candidate), candidate))[:n]

@@ -68,8 +68,10 @@ def read(place: str) -> str | None:
         path = matches[0] if matches else path
     try:
         return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        raise LaunchError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _gcloud(*args: str, what: str, stdin: str = "") -> None:

@@ -55,12 +55,18 @@ delete() {{
 
 # Return once the slice is up; ask again for one that failed or was taken away.
 await_active() {{
-  local name=$1 now
+  local name=$1 now refused=0
   while true; do
     now=$(state "$name")
     case "$now" in
       ACTIVE) return 0 ;;
-      ABSENT) create "$name" || say "$name: not created, trying again" ;;
+      ABSENT)
+        create "$name" || refused=$((refused + 1))
+        if [ "$refused" -ge 10 ]; then
+          say "$name: could not be created 10 times"
+          return 1
+        fi
+        ;;
       FAILED | SUSPENDED) say "$name: $now"; delete "$name" ;;
       SUSPENDING | DELETING | ACCEPTED | CREATING | WAITING_FOR_RESOURCES | PROVISIONING) ;;
       *) say "$name: unknown state '$now'" ;;
@@ -84,7 +90,7 @@ PREPARE={prepare}
 run() {{
   local name=$1 command=$2 code=0 tries
   for ((tries = 0; tries <= MAX_RESTARTS; tries++)); do
-    await_active "$name"
+    await_active "$name" || return 1
     say "$name: start $((tries + 1))"
     if prepare "$name"; then
       on_all_hosts "$name" "$command"
@@ -127,9 +133,10 @@ exit "$failed"
 PREPARE = """set -e
 mkdir -p rlx && tar -xzf rlx.tar.gz -C rlx
 if ! command -v gcsfuse >/dev/null; then
-  echo "deb https://packages.cloud.google.com/apt gcsfuse-$(lsb_release -cs) main" |
+  key=/usr/share/keyrings/cloud.google.asc packages=https://packages.cloud.google.com/apt
+  curl -fsSL "$packages/doc/apt-key.gpg" | sudo tee "$key" >/dev/null
+  echo "deb [signed-by=$key] $packages gcsfuse-$(lsb_release -cs) main" |
     sudo tee /etc/apt/sources.list.d/gcsfuse.list >/dev/null
-  curl -fsSL https://packages.cloud.google.com/apt/doc/apt-key.gpg | sudo apt-key add -
   sudo apt-get -qq update && sudo apt-get -qq install -y gcsfuse
 fi
 sudo mkdir -p {mount} && sudo chown "$USER" {mount}
@@ -139,6 +146,12 @@ cd rlx
 python3 -m uv venv --quiet --allow-existing --python 3.12 .venv
 python3 -m uv pip install --quiet --python .venv/bin/python -e '.[tpu]'
 """
+
+# If only the connection broke, the worker of the last attempt still holds the chips: end it first.
+START = """cd rlx && . .venv/bin/activate
+while kill -TERM "$(cat ../rlx.pid 2>/dev/null)" 2>/dev/null; do sleep 5; done
+echo $$ > ../rlx.pid
+exec env {environment} {command}"""
 
 
 def check(options: Options) -> None:
@@ -189,5 +202,5 @@ def _file(options: Options) -> str:
 
 def _run(job: Job) -> str:
     environment = shlex.join(f"{name}={value}" for name, value in job.env.items())
-    command = f"cd rlx && . .venv/bin/activate && exec env {environment} {shlex.join(job.argv)}"
+    command = START.format(environment=environment, command=shlex.join(job.argv))
     return f"launch {job.name} {shlex.quote(command)}"

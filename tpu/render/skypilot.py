@@ -32,7 +32,12 @@ export RLX_NUM_PROCESSES=$SKYPILOT_NUM_NODES RLX_PROCESS_ID=$SKYPILOT_NODE_RANK
 
 
 def check(options: Options) -> None:
-    """Refuse several TPU slices: nothing would tell them of each other."""
+    """Refuse what has no TPU VMs, and several slices: nothing would tell them of each other."""
+    if options.accelerator.kind == "tpu" and not options.accelerator.runtime:
+        raise LaunchError(
+            f"accelerator '{options.accelerator.name}' has no TPU VMs, only GKE; "
+            "use backend xpk or jobset"
+        )
     if options.accelerator.kind == "tpu" and options.slices > 1:
         raise LaunchError(
             f"--slices={options.slices}: skypilot starts one TPU slice per job; use xpk or jobset"
@@ -58,6 +63,8 @@ def task(job: Job, options: Options) -> dict[str, Any]:
     kind, name = job.accelerator.kind, job.accelerator.name
     wanted = {"tpu": f"tpu-{name}", "gpu": name if ":" in name else f"{name}:1", "cpu": ""}[kind]
     resources: dict[str, Any] = {"accelerators": wanted} if wanted else {"cpus": "8+"}
+    if kind == "tpu":
+        resources["accelerator_args"] = {"runtime_version": job.accelerator.runtime}
     if kind == "tpu" or options.zone:
         resources["infra"] = f"gcp/*/{options.zone}" if options.zone else "gcp"
     resources["use_spot"] = job.spot

@@ -8,32 +8,14 @@ import stat
 from pathlib import Path
 
 import pytest
+from launches import sweep_file
 
-from tpu import launch, status
+from tpu import launch
 from tpu.errors import LaunchError
 
 BASE = ("--experiment=scaling_laws", "--config=configs/scaling_laws.py:smoke")
 LOCAL = (*BASE, "--backend=local")
 CLOUD = (*BASE, "--accelerator=v5litepod-16", "--workdir=gs://our-runs/x")
-CONFIG = """
-from configs.scaling_laws import PACKED, get_config
-
-
-def get_sweep(arg=""):
-    return {entries}
-"""
-
-
-@pytest.fixture
-def sweep_file(tmp_path):
-    """Write a config with the given sweep; return its path."""
-
-    def write(entries: object) -> str:
-        file = tmp_path / "swept.py"
-        file.write_text(CONFIG.format(entries=repr(entries)))
-        return str(file)
-
-    return write
 
 
 def refusal(tmp_path: Path, *argv: str) -> str:
@@ -134,7 +116,6 @@ SWEEPS = [
     ),
     ([{"learner": 1}], "learner is a section, set one of its fields: learner."),
     ([{"train.utd": "eight"}], "train.utd is a number or a fraction such as 1/16, got 'eight'"),
-    ([{"train.utd": float("nan")}], None),
     ([{"train.env_steps": 1.5}], "train.env_steps is an integer, got '1.5'"),
     ([{"learner.layer_norm": 1}], "learner.layer_norm is true or false, got '1'"),
     ([{"learner.critic_hidden": 64}], "learner.critic_hidden is a list such as (64, 64), got '64'"),
@@ -146,14 +127,18 @@ SWEEPS = [
 ]
 
 
-@pytest.mark.parametrize("entries, says", [case for case in SWEEPS if case[1]])
-def test_a_sweep_is_checked_against_its_config(tmp_path, sweep_file, entries, says):
-    flags = ("--experiment=scaling_laws", f"--config={sweep_file(entries)}", "--backend=local")
+@pytest.mark.parametrize("entries, says", SWEEPS)
+def test_a_sweep_is_checked_against_its_config(tmp_path, entries, says):
+    flags = (
+        "--experiment=scaling_laws",
+        f"--config={sweep_file(tmp_path, entries)}",
+        "--backend=local",
+    )
     assert refusal(tmp_path, *flags).startswith(says)
 
 
-def test_an_empty_sweep_is_refused(tmp_path, sweep_file):
-    file = sweep_file([])
+def test_an_empty_sweep_is_refused(tmp_path):
+    file = sweep_file(tmp_path, [])
     text = refusal(tmp_path, "--experiment=scaling_laws", f"--config={file}", "--backend=local")
     assert text == f"{file}: get_sweep yields no entry"
 
@@ -205,83 +190,6 @@ print(os.environ["JAX_PLATFORMS"], list(xla_bridge._backends))
 """
     done = run_python(["-c", code, *LOCAL, "--status"], env={"JAX_PLATFORMS": "tpu"})
     assert done.stdout.splitlines()[-1] == "cpu []"
-
-
-# States: what lies in a workdir decides, nothing else.
-
-
-def finished(workdir: Path, **result) -> None:
-    workdir.mkdir(parents=True, exist_ok=True)
-    (workdir / "config.json").write_text("{}")
-    (workdir / "result.json").write_text(json.dumps(result))
-
-
-def started(workdir: Path, rows: int) -> None:
-    """A pack of two runs, with a row that is being written."""
-    for run in ("s0", "s1"):
-        (workdir / "runs" / run).mkdir(parents=True)
-        text = json.dumps({"schema": 1}) + "\n"
-        text += "".join(json.dumps({"env_steps": 100 * n}) + "\n" for n in range(1, rows + 1))
-        (workdir / "runs" / run / "metrics.jsonl").write_text(text + '{"env_st')
-    (workdir / "config.json").write_text("{}")
-
-
-def test_states(tmp_path):
-    finished(tmp_path / "a", status="done")
-    finished(tmp_path / "b", status="failed", message="train/loss is not finite")
-    started(tmp_path / "c", rows=7)
-    found = [str(status.state_of(str(tmp_path / name))) for name in "abcd"]
-    assert found == [
-        "done",
-        "failed: train/loss is not finite",
-        "running: 7 rows, 700 env steps",
-        "not started",
-    ]
-
-
-@pytest.fixture
-def swept(tmp_path, sweep_file):
-    """Four UTDs: done, failed, stopped, not started; the flags of their launch."""
-    file = sweep_file([{"train.utd": utd} for utd in (1.0, 2.0, 4.0, 8.0)])
-    flags = ["--experiment=scaling_laws", f"--config={file}", "--backend=local", "--name=s"]
-    flags += [f"--workdir={tmp_path}/w", f"--out={tmp_path}/out"]
-    launch.main(flags)
-    jobs = json.loads((tmp_path / "out" / "jobs.json").read_text())["jobs"]
-    workdirs = [Path(job["workdir"]) for job in jobs]
-    finished(workdirs[0], status="done")
-    finished(workdirs[1], status="failed", message="NaN")
-    started(workdirs[2], rows=3)
-    (tmp_path / "out" / "jobs.json").unlink()
-    return flags
-
-
-def test_status_is_a_table_and_writes_nothing(swept, tmp_path, capsys):
-    capsys.readouterr()
-    assert launch.main([*swept, "--status"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["job", "runs", "on", "overrides", "state"]
-    assert [line.split("  ")[-1] for line in lines[1:]] == [
-        "done",
-        "failed: NaN",
-        "running: 3 rows, 300 env steps",
-        "not started",
-    ]
-    assert not (tmp_path / "out" / "jobs.json").exists()
-
-
-@pytest.mark.parametrize("retry_failed, utds", [(False, [4.0, 8.0]), (True, [2.0, 4.0, 8.0])])
-def test_done_jobs_are_skipped_and_failed_ones_wait_for_retry_failed(
-    swept, tmp_path, capsys, retry_failed, utds
-):
-    capsys.readouterr()
-    assert launch.main([*swept, *(["--retry_failed"] if retry_failed else [])]) == 0
-    out = capsys.readouterr().out
-    assert f"4 runs in 4 jobs; {len(utds)} to run, 1 done, 1 failed (--retry_failed goes" in out
-    jobs = json.loads((tmp_path / "out" / "jobs.json").read_text())["jobs"]
-    assert [word for job in jobs for word in job["argv"] if "utd" in word and "=" in word][::2] == [
-        f"--config.train.utd={utd}" for utd in utds
-    ]
-    assert ["--retry_failed" in job["argv"] for job in jobs] == [utd == 2.0 for utd in utds]
 
 
 # Before anything is submitted.

@@ -22,6 +22,13 @@ FIELDS = {
     "env.name": (str, "pendulum"),
 }
 PACKED = {"seed": "seed", "learner.lr": "lr"}
+CONFIG = """
+from configs.scaling_laws import PACKED, get_config
+
+
+def get_sweep(arg=""):
+    return {entries}
+"""
 BUCKET = "gs://our-runs/sweeps/first"
 LAUNCHES = {
     "local": {"accelerator": "cpu", "processes": 2, "devices_per_process": 4},
@@ -59,6 +66,13 @@ def rendered(backend: str, **changes) -> dict[str, str]:
     """Return {file name: text} of a launch."""
     chosen = options(backend, **changes)
     return render.backend(backend).render(jobs(chosen), chosen)
+
+
+def sweep_file(folder: Path, entries: object) -> str:
+    """Write a config of scaling_laws with this sweep; return its path."""
+    file = folder / "swept.py"
+    file.write_text(CONFIG.format(entries=repr(entries)), encoding="utf-8")
+    return str(file)
 
 
 def first_job(backend: str, **changes) -> tuple[plan.Job, plan.Options]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from fractions import Fraction
 
 import pytest
 from launches import FIELDS, PACKED, jobs, options
@@ -142,6 +143,14 @@ def test_the_experiment_takes_the_command_as_it_is(tmp_path, capsys):
 )
 def test_values_as_the_command_line_reads_them(value, text):
     assert sweep.as_text(value) == text
+
+
+def test_values_take_the_type_of_their_field():
+    """An integer is a float where one is wanted, so 2 and 2.0 are one entry; NaN is no setting."""
+    checked = [sweep._checked("train.utd", value, FIELDS, "") for value in (2, Fraction(1, 16))]
+    assert checked == [2.0, 0.0625] and set(map(type, checked)) == {float}
+    with pytest.raises(LaunchError, match=r"learner\.lr is a number .*, got 'nan'"):
+        sweep._checked("learner.lr", float("nan"), FIELDS, "")
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ def test_skypilot_would_refuse_other_keys_and_values(sky, right, wrong):
     """So the tests above do read ours. (Of `job_recovery` a client checks the values only.)"""
     [text, _] = rendered("skypilot").values()
     assert text.count(right) == 1
-    with pytest.raises(ValueError, match="Invalid|not valid"):
+    with pytest.raises(ValueError, match=r"Invalid|not valid"):
         sky.Task.from_yaml_config(yaml.safe_load(text.replace(right, wrong)))
 
 

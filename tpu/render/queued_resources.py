@@ -34,7 +34,6 @@ MAX_RESTARTS={max_restarts}
 POLL_SECONDS=${{POLL_SECONDS:-30}}
 SOURCE=$(mktemp --suffix=.tar.gz)
 trap 'rm -f "$SOURCE"' EXIT
-trap 'stop' TERM INT
 tar --exclude=.git --exclude=.venv --exclude=results -czf "$SOURCE" .
 
 say() {{ echo "$(date -u +%FT%TZ) $*"; }}
@@ -108,6 +107,12 @@ run() {{
   return "$code"
 }}
 
+names=() pids=()
+launch() {{
+  run "$@" </dev/null &
+  pids+=($!) names+=("$1")
+}}
+
 # Nobody would watch the slices any more: delete them, a relaunch goes on from the checkpoints.
 stop() {{
   kill "${{pids[@]}}" 2>/dev/null
@@ -115,12 +120,8 @@ stop() {{
   wait
   exit 143
 }}
+trap stop TERM INT
 
-names=() pids=()
-launch() {{
-  run "$@" &
-  pids+=($!) names+=("$1")
-}}
 {runs}
 
 failed=0

@@ -59,7 +59,7 @@ def render(jobs: Sequence[Job], options: Options) -> dict[str, str]:
         "array": f"0-{len(jobs) - 1}",
         "nodes": options.slices,
         "ntasks-per-node": 1,
-        "output": "%x-%A_%a.log",
+        "output": f"{options.workdir}/%x-%A_%a.log",
         "open-mode": "append",
         "signal": "B:TERM@120",
     }

@@ -12,7 +12,6 @@ MAX_RESTARTS=50
 POLL_SECONDS=${POLL_SECONDS:-30}
 SOURCE=$(mktemp --suffix=.tar.gz)
 trap 'rm -f "$SOURCE"' EXIT
-trap 'stop' TERM INT
 tar --exclude=.git --exclude=.venv --exclude=results -czf "$SOURCE" .
 
 say() { echo "$(date -u +%FT%TZ) $*"; }
@@ -101,6 +100,12 @@ run() {
   return "$code"
 }
 
+names=() pids=()
+launch() {
+  run "$@" </dev/null &
+  pids+=($!) names+=("$1")
+}
+
 # Nobody would watch the slices any more: delete them, a relaunch goes on from the checkpoints.
 stop() {
   kill "${pids[@]}" 2>/dev/null
@@ -108,12 +113,8 @@ stop() {
   wait
   exit 143
 }
+trap stop TERM INT
 
-names=() pids=()
-launch() {
-  run "$@" &
-  pids+=($!) names+=("$1")
-}
 launch sac-utd-1-1dc6f4 'cd rlx && . .venv/bin/activate
 while kill -TERM "$(cat ../rlx.pid 2>/dev/null)" 2>/dev/null; do sleep 5; done
 echo $$ > ../rlx.pid

@@ -37,7 +37,7 @@ class Options:
     max_restarts: int = 50  # by the cluster, after a preemption
     extra: tuple[str, ...] = ()  # flags for every worker
     processes: int = 1  # local only
-    devices_per_process: int = 1  # local on CPU only
+    devices_per_process: int = 0  # local on CPU only; 0: as many as rlx picks
     image: str = ""
     cluster: str = ""
     project: str = ""

@@ -32,7 +32,6 @@ class Sweep(NamedTuple):
 
     entries: list[Override]  # checked, floats as floats
     packed: dict[str, str]  # {field: flag of the experiment that takes several values at once}
-    fields: Fields
 
 
 def load(experiment: str, spec: str) -> Sweep:
@@ -56,7 +55,7 @@ def load(experiment: str, spec: str) -> Sweep:
         for entry in entries
     ]
     _refuse_duplicates(checked)
-    return Sweep(checked, packed, fields)
+    return Sweep(checked, packed)
 
 
 def check_experiment(name: str) -> None:

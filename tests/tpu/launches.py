@@ -14,13 +14,6 @@ sys.path.insert(0, str(HERE.parents[1]))
 from tpu import accelerators, plan, render, sweep  # noqa: E402
 
 GOLDEN = HERE / "golden"
-FIELDS = {
-    "seed": (int, 0),
-    "learner.lr": (float, 3e-4),
-    "learner.discount": (float, 0.99),
-    "train.utd": (float, 1.0),
-    "env.name": (str, "pendulum"),
-}
 PACKED = {"seed": "seed", "learner.lr": "lr"}
 CONFIG = """
 from configs.scaling_laws import PACKED, get_config
@@ -59,7 +52,7 @@ def jobs(chosen: plan.Options, entries=None) -> list[plan.Job]:
     """Return the jobs of `entries`, by default two UTDs x three seeds."""
     if entries is None:
         entries = [{"train.utd": utd, "seed": s} for utd in (1.0, 2.0) for s in (0, 1, 2)]
-    return plan.expand(sweep.Sweep(entries, PACKED, FIELDS), chosen)
+    return plan.expand(sweep.Sweep(entries, PACKED), chosen)
 
 
 def rendered(backend: str, **changes) -> dict[str, str]:

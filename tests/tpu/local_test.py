@@ -167,7 +167,7 @@ LAUNCH = [
     "--name=pair",
 ]
 TRAIN = [
-    "--steps=8000",
+    "--steps=5000",
     "--batch_size=16",
     "--config.learner.critic_hidden=16,16",
     "--config.learner.actor_hidden=16,16",
@@ -245,7 +245,7 @@ def test_a_sweep_stopped_in_the_middle_ends_as_an_undisturbed_one(tmp_path, proc
     assert names[0].startswith("pair-utd-0-5-") and names[1].startswith("pair-utd-1-")
     with disturbed.start() as process:
         limit = time.monotonic() + 300
-        while not any(r["env_steps"] > 3000 for r in rows_of(first / "runs/s1/metrics.jsonl")):
+        while not any(r["env_steps"] > 2000 for r in rows_of(first / "runs/s1/metrics.jsonl")):
             assert process.poll() is None, process.communicate()
             assert time.monotonic() < limit
             time.sleep(0.01)
@@ -255,14 +255,14 @@ def test_a_sweep_stopped_in_the_middle_ends_as_an_undisturbed_one(tmp_path, proc
     assert "stopped: the same command goes on from there" in err
     assert not (first / "result.json").exists() and not second.exists()
     stopped_at = rows_of(first / "runs" / "s0" / "metrics.jsonl")[-1]["env_steps"]
-    assert 3000 < stopped_at < 8000
+    assert 2000 < stopped_at < 5000
 
     assert "2 to run" in disturbed.finish()
     for name in names:
         folders = (disturbed.workdir / name, reference.workdir / name)
         for run in ("s0", "s1"):
             here, there = (lasting(folder / "runs" / run / "metrics.jsonl") for folder in folders)
-            assert here == there and here[-1]["env_steps"] == 8000
+            assert here == there and here[-1]["env_steps"] == 5000
         jax.tree.map(np.testing.assert_array_equal, *map(checkpoint.read_params, folders))
     launches = [json.loads((f / "config.json").read_text())["launches"] for f in (first, second)]
     assert list(map(len, launches)) == [2, 1]

@@ -7,7 +7,7 @@ import time
 from fractions import Fraction
 
 import pytest
-from launches import FIELDS, PACKED, jobs, options
+from launches import PACKED, jobs, options
 
 from configs import scaling_laws as scaling_config
 from configs.common import product
@@ -66,7 +66,7 @@ def test_every_entry_is_in_exactly_one_job_whatever_the_sweep():
 
 def test_without_packed_fields_every_entry_is_a_job():
     entries = [{"seed": 0}, {"seed": 1}]
-    found = plan.expand(sweep.Sweep(entries, {}, FIELDS), options("local"))
+    found = plan.expand(sweep.Sweep(entries, {}), options("local"))
     assert [job.overrides for job in found] == entries
     assert found[1].argv[4:] == ("--config.seed=1", f"--workdir={found[1].workdir}")
 
@@ -147,10 +147,11 @@ def test_values_as_the_command_line_reads_them(value, text):
 
 def test_values_take_the_type_of_their_field():
     """An integer is a float where one is wanted, so 2 and 2.0 are one entry; NaN is no setting."""
-    checked = [sweep._checked("train.utd", value, FIELDS, "") for value in (2, Fraction(1, 16))]
+    fields = {"train.utd": (float, 1.0), "learner.lr": (float, 3e-4)}
+    checked = [sweep._checked("train.utd", value, fields, "") for value in (2, Fraction(1, 16))]
     assert checked == [2.0, 0.0625] and set(map(type, checked)) == {float}
     with pytest.raises(LaunchError, match=r"learner\.lr is a number .*, got 'nan'"):
-        sweep._checked("learner.lr", float("nan"), FIELDS, "")
+        sweep._checked("learner.lr", float("nan"), fields, "")
 
 
 @pytest.mark.parametrize(

@@ -154,7 +154,22 @@ def test_the_schema_refuses_what_a_cluster_would_prune_or_misread(path, value, s
         jsonschema.Draft202012Validator(JOBSET).validate(tree)
 
 
-# SkyPilot on GPUs.
+# Slurm and SkyPilot on other machines.
+
+
+@pytest.mark.parametrize(
+    "changes, nodes, gres",
+    [
+        ({"accelerator": "H100:8", "slices": 2}, 2, ["#SBATCH --gres=gpu:h100:8"]),
+        ({"accelerator": "L4", "slices": 1}, 1, ["#SBATCH --gres=gpu:l4:1"]),
+        ({"accelerator": "v5litepod-16", "slices": 2}, 8, []),
+        ({"accelerator": "cpu", "slices": 3}, 3, []),
+    ],
+)
+def test_slurm_asks_for_a_node_per_host(changes, nodes, gres):
+    lines = rendered("slurm", **changes)["sac.sbatch"].splitlines()
+    assert f"#SBATCH --nodes={nodes}" in lines
+    assert [line for line in lines if "gres" in line] == gres
 
 
 def test_skypilot_on_gpu_nodes_tells_the_nodes_of_each_other():

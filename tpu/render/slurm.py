@@ -1,7 +1,8 @@
 """Slurm: one array job, an element per job, one task per node.
 
 Slurm sends SIGTERM to the batch shell, which passes it on; a job that then exits with 42 is put
-back in the queue. The nodes see one file system, which holds the workdirs.
+back in the queue. The nodes see one file system, which holds the workdirs. TPU nodes are those of
+a partition: Slurm has no name for their chips.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from tpu.plan import Job, Options
 
-KINDS = ("cpu", "gpu")
+KINDS = ("cpu", "gpu", "tpu")
 SPOT = False
 BUCKET = False
 TOOL = "sbatch"
@@ -57,7 +58,7 @@ def render(jobs: Sequence[Job], options: Options) -> dict[str, str]:
     directives = {
         "job-name": options.name,
         "array": f"0-{len(jobs) - 1}",
-        "nodes": options.slices,
+        "nodes": jobs[0].processes,
         "ntasks-per-node": 1,
         "output": f"{options.workdir}/%x-%A_%a.log",
         "open-mode": "append",

@@ -7,7 +7,7 @@ CPU    := JAX_PLATFORMS=cpu
 COUNT  := $(CPU) $(BIN)/python -m pytest --collect-only -qq -m slow tests 2>/dev/null | awk -F': ' 'NF == 2 {n += $$2} END {print n + 0}'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint bench clean
+.PHONY: help setup demo test test-slow lint bench validate-launch clean
 
 help:
 	@echo "make setup      install rlx and its tools into $(VENV) (PYTHON=python3.12 picks the interpreter)"
@@ -16,6 +16,7 @@ help:
 	@echo "make test-slow  the slow tests"
 	@echo "make lint       ruff and pyright"
 	@echo "make bench      speed of the online loop"
+	@echo "make validate-launch  what tpu/ writes, read by SkyPilot, xpk and Kubernetes' schemas (1 GB)"
 
 $(STAMP): setup.py
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"rlx needs Python >= 3.11, $(PYTHON) is {v[0]}.{v[1]}. Try: make setup PYTHON=python3.12")'
@@ -45,5 +46,17 @@ lint: setup
 bench: setup
 	$(BIN)/python -m experiments.benchmarks.online
 
+# The tools are large and pin other versions than ours: they get an environment of their own.
+LAUNCH_VENV := .venv-launch
+LAUNCH_TOOLS := skypilot xpk kubernetes-validate jsonschema pyyaml pytest
+
+$(LAUNCH_VENV)/.installed: Makefile
+	@test -x $(LAUNCH_VENV)/bin/python || $(PYTHON) -m venv $(LAUNCH_VENV)
+	@$(LAUNCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(LAUNCH_TOOLS)
+	@touch $@
+
+validate-launch: $(LAUNCH_VENV)/.installed
+	$(LAUNCH_VENV)/bin/python -m pytest -m launch_tools tests/tpu/tools_test.py
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) $(LAUNCH_VENV) build dist *.egg-info

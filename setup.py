@@ -45,7 +45,17 @@ EXTRAS = {
         "websockets",
     ],
     "web": ["playwright", "httpx", "miniwob"],
-    "dev": ["pytest", "pytest-xdist", "ruff", "pyright", "nbclient", "nbformat", "ipykernel"],
+    "dev": [
+        "pytest",
+        "pytest-xdist",
+        "ruff",
+        "pyright",
+        "nbclient",
+        "nbformat",
+        "ipykernel",
+        "jsonschema",
+        "pyyaml",
+    ],
 }
 
 setup(

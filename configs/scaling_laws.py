@@ -16,10 +16,12 @@ On accelerators `wide` is the default: 128 envs, 8 seeds, longer runs at lower U
 the published networks where nothing else is tuned; other environments stay as they are.
 """
 
+from collections.abc import Iterator
+
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from configs.common import parse_arg
+from configs.common import Override, parse_arg, product
 from configs.tuned.scaling_laws import TUNED
 from rlx.agents import bro, pql, sac
 
@@ -119,6 +121,22 @@ def get_config(arg: str = "") -> ConfigDict:
     return config
 
 
+PACKED = {"seed": "seed", "learner.lr": "lr"}  # field: the flag that runs several in one program
+
+
+def get_sweep(arg: str = "") -> Iterator[Override]:
+    """Yield the config's own `sweep` section, times the seeds, for tpu/launch.py."""
+    config = get_config(arg)
+    fields = {
+        "train.utd": config.sweep.utd,
+        "learner.batch_size": config.sweep.batch_size,
+        "width": config.sweep.width,
+        "learner.lr": config.sweep.lr,
+        "seed": range(config.num_seeds),
+    }
+    return product({field: values for field, values in fields.items() if values})
+
+
 SMALL_PQL = {"learner.critic_hidden": (128, 64), "learner.actor_hidden": (128, 64)}
 ALGO = {  # what an algorithm needs beside its own constants; networks for a CPU
     "sac": {},
@@ -144,6 +162,8 @@ ALGO = {  # what an algorithm needs beside its own constants; networks for a CPU
         "sweep.env_steps": (),
     },
 }
+
+
 WIDE = {
     "num_seeds": 8,
     "env.num_envs": 128,

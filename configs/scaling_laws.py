@@ -76,6 +76,12 @@ def get_config(arg: str = "") -> ConfigDict:
                 lr=(),  # the same for learning rates, in one program
                 width=(),  # the same for critic widths
             ),
+            search=dict(  # experiments/search.py: successive halving
+                points=16,  # settings of the first rung
+                rungs=3,
+                eta=2,  # each rung keeps 1 / eta of the settings and trains eta times as long
+                ranges=dict(lr=(1e-4, 1e-2)),  # numeric settings of the learner, log-uniform
+            ),
             fit=dict(
                 thresholds=(300.0, 350.0, 400.0, 450.0, 500.0, 550.0, 600.0, 650.0),  # levels J
                 return_range=(0.0, 1000.0),  # raw returns that count as 0 and 1000

@@ -65,7 +65,7 @@ def main(argv: list[str] | None = None) -> int:
             env,
             agents.make,
             seeds,
-            {"lr": point.lrs} if point.lrs else {},
+            [{"lr": lr} for lr in point.lrs] or [{}],
             root if solo else root / point.name,
         )
         for point in plan

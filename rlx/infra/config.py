@@ -28,6 +28,7 @@ SPEED_ONLY = (
     "num_seeds",
     "width",
     "sweep.*",
+    "search.*",
     "rule.*",
     "fit.*",
     "log.*",

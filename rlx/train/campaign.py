@@ -21,11 +21,12 @@ from rlx.infra.errors import (
     ConfigError,
     NaNError,
 )
-from rlx.infra.files import write_json
+from rlx.infra.files import plain, write_json
 from rlx.infra.logging import Run
 from rlx.infra.signals import agreed, stop_signals
 from rlx.train import pack, sweep
 from rlx.train.checks import Sizes, check
+from rlx.train.resume import Survivors
 from rlx.train.schedule import Schedule
 from rlx.types import Env
 
@@ -48,12 +49,12 @@ def make_entry(
     env: Env,
     make_learner: pack.MakeLearner,
     seeds: Sequence[int],
-    grid: Mapping[str, Sequence[float]],
+    points: Sequence[Mapping[str, float]],
     workdir: Path,
 ) -> Entry:
-    """Check one pack (S seeds x the points of `grid`) before any compile; resolve its defaults."""
+    """Check one pack (S seeds x points of settings) before any compile; resolve its defaults."""
     hp = make_learner(config.learner, env.spec, None).hp
-    runs = sweep.expand(seeds, grid, hp)
+    runs = sweep.expand(seeds, points, hp)
     sizes, plan = check(config, env, len(runs))
     resolved = ConfigDict(config.to_dict())
     resolved.data.capacity, resolved.mesh.shards = sizes.capacity, sizes.shards
@@ -110,13 +111,27 @@ def compile_for(entry: Entry, env: Env, make_learner: pack.MakeLearner) -> pack.
     return pack.Session(entry.config, env, make_learner, len(entry.runs), entry.sizes)
 
 
-def run_one(entry: Entry, session: pack.Session, report: Callable, stop: list[str]) -> None:
-    """Train one entry; write its `result.json` if it came to its end."""
+def run_one(
+    entry: Entry,
+    session: pack.Session,
+    report: Callable,
+    stop: list[str],
+    survivors: Survivors | None = None,
+) -> dict[str, Any] | None:
+    """Train one entry; write and return its `result.json` if it came to its end."""
     print(f"utd {entry.config.train.utd:g} -> {entry.workdir}", file=sys.stderr)
-    facts = session.run(entry.config, entry.plan, entry.runs, entry.workdir, stop)
-    if facts["status"] == "done":
-        result = entry.workdir / "result.json"
-        distributed.on_main(lambda: write_json(result, report(entry, facts)), f"report {result}")
+    own = entry.config, entry.plan, entry.runs, entry.workdir
+    facts = session.run(*own, stop, survivors)
+    if facts["status"] != "done":
+        return None
+    path = entry.workdir / "result.json"
+
+    def write() -> dict[str, Any]:
+        found = report(entry, facts)
+        write_json(path, found)
+        return plain(found)
+
+    return distributed.on_main(write, f"report {path}")
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -43,6 +43,14 @@ class Progress:
     evals: list[dict[str, Any]] = field(default_factory=list)  # counters, `measures.CURVES` [R]
     dead: dict[str, list[int]] = field(default_factory=dict)  # run id -> env_steps range of its NaN
     idle: list[list[int]] = field(default_factory=list)  # vector steps that refilled a lost ring
+
+    def of(self, rows: Sequence[int]) -> Progress:
+        """Return the progress of these runs alone."""
+        evals = [
+            {k: [v[i] for i in rows] if isinstance(v, list) else v for k, v in point.items()}
+            for point in self.evals
+        ]
+        return replace(self, evals=evals)
 
 
 class Pending(NamedTuple):

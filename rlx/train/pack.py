@@ -134,10 +134,12 @@ class Session:
         runs: Sequence[Run],
         workdir: str | Path,
         stop: list[str],
+        survivors: resume.Survivors | None = None,
     ) -> dict[str, Any]:
         """Train `runs` to the end of `plan` or until `stop` is filled; return the facts.
 
-        Resumes when `workdir` (claimed, see `claim`) holds a checkpoint. Keys: status ("done",
+        Resumes when `workdir` (claimed, see `claim`) holds a checkpoint; else begins with the
+        `survivors` of another pack, where given. Keys: status ("done",
         "preempted", "interrupted"), utd, utd_achieved, env_steps, grad_steps, wall_s (training
         alone), compile_s, env_steps_per_s and updates_per_s (summed over the runs, all
         launches), evals, dead.
@@ -154,7 +156,7 @@ class Session:
             )
         seeds, hp = sweep.arrays(runs, self.learner_for(config).hp, self.padded)
         state, progress, resumed = resume.begin(
-            config, checkpoints, self.compiled, plan, len(runs), seeds, hp
+            config, checkpoints, self.compiled, plan, len(runs), seeds, hp, survivors
         )
         plan = dataclasses.replace(plan, idle=tuple(map(tuple, progress.idle)))
         main = distributed.is_main()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +18,16 @@ from rlx.infra.trees import paths, shapes_of
 from rlx.train.compiled import Compiled
 from rlx.train.driver import Progress
 from rlx.train.schedule import Schedule
-from rlx.train.state import TrainState, join, pad, split
+from rlx.train.state import TrainState, choose, join, split
 from rlx.types import PyTree
+
+
+class Survivors(NamedTuple):
+    """The runs of a finished pack that go on in a smaller one."""
+
+    workdir: Path
+    num_runs: int  # of that pack
+    rows: tuple[int, ...]  # which of them
 
 
 def begin(
@@ -28,8 +38,9 @@ def begin(
     num_runs: int,
     seeds: np.ndarray,
     hp: dict[str, np.ndarray],
+    survivors: Survivors | None = None,
 ) -> tuple[TrainState, Progress, bool]:
-    """Return (state, progress, resumed), in the order of the four lines below.
+    """Return (state, progress, resumed), in the order of the lines below.
 
     Args: seeds i32[R] and hp {name: f32[R]} of the padded runs, of which `num_runs` are real.
     """
@@ -37,13 +48,11 @@ def begin(
     if found is not None:  # 1: a checkpoint in the workdir
         own.set_aside(int(found[0].step))
         return *found, True
+    if survivors is not None:  # the best runs of an earlier rung, as they were
+        found = read_other(survivors.workdir, compiled, plan, survivors.num_runs, survivors.rows)
+        return *found, False
     if config.resume_from:  # 2: another run's state, with these seeds and settings
-        other = Checkpoints(config.resume_from, create=False)
-        found = read(other, compiled.template, num_runs, plan)
-        other.close()
-        if found is None:
-            raise ConfigError(f"resume_from = '{config.resume_from}' holds no checkpoint")
-        state, progress = found
+        state, progress = read_other(config.resume_from, compiled, plan, num_runs)
         seed, settings = jax.tree.map(
             lambda value, old: put(value, old.sharding), (seeds, hp), (state.seed, state.learner.hp)
         )
@@ -54,10 +63,32 @@ def begin(
     return state, Progress(), False  # 4: from scratch
 
 
+def read_other(
+    workdir: str | Path,
+    compiled: Compiled,
+    plan: Schedule,
+    num_runs: int,
+    rows: Sequence[int] | None = None,
+) -> tuple[TrainState, Progress]:
+    """Return the newest checkpoint of another workdir with `num_runs` runs, or `rows` of them."""
+    other = Checkpoints(workdir, create=False)
+    found = read(other, compiled.template, num_runs, plan, rows)
+    other.close()
+    if found is None:
+        raise ConfigError(f"'{workdir}' holds no checkpoint to go on from")
+    return found
+
+
 def read(
-    checkpoints: Checkpoints, template: TrainState, num_runs: int, plan: Schedule
+    checkpoints: Checkpoints,
+    template: TrainState,
+    num_runs: int,
+    plan: Schedule,
+    rows: Sequence[int] | None = None,
 ) -> tuple[TrainState, Progress] | None:
-    """Return the newest checkpoint; where its ring was left out, an empty one to refill first."""
+    """Return the newest checkpoint, `rows` of its `num_runs` runs (default all); where its ring was
+    left out, an empty one to refill first.
+    """
     saved = unpadded(template, num_runs)
     found = checkpoints.restore(saved, saved.replace(buffer=None))
     if found is None:
@@ -73,8 +104,9 @@ def read(
             buffer=zeros(saved.buffer),
             ring_start=put(np.int32(step), template.step.sharding),
         )
-    if saved is not template:
-        state = pad(state, template)
+    if saved is not template or rows is not None:
+        rows = range(num_runs) if rows is None else rows
+        state, progress = choose(state, rows, template), progress.of(rows)
     return state, progress
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jax.sharding import NamedSharding
 
@@ -97,18 +98,17 @@ def first_rows(
     ]
 
 
-def pad(state: TrainState, template: TrainState) -> TrainState:
-    """Repeat the last run until `state` has the runs of `template`, on its shardings."""
+def choose(state: TrainState, rows: Sequence[int], template: TrainState) -> TrainState:
+    """Return the runs `rows` of `state`, the last one repeated until there are those of `template`,
+    on its shardings.
+    """
     rest, counters = split(state)
-    missing = template.seed.shape[0] - state.seed.shape[0]
-
-    def repeat(x: jax.Array) -> jax.Array:
-        return jnp.concatenate([x, jnp.repeat(x[-1:], missing, axis=0)])
-
+    missing = template.seed.shape[0] - len(rows)
+    index = np.array([*rows, *[rows[-1]] * missing], np.int32)
     # Under jit: outside of it no operation moves an array between the processes.
     places = jax.tree.map(lambda x: x.sharding, split(template)[0])
-    full = jax.jit(lambda rest: jax.tree.map(repeat, rest), out_shardings=places)(rest)
-    return join(full, counters)
+    gather = jax.jit(lambda rest: jax.tree.map(lambda x: x[index], rest), out_shardings=places)
+    return join(gather(rest), counters)
 
 
 def split(state: TrainState) -> tuple[TrainState, tuple[jax.Array, ...]]:

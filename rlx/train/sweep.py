@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -12,29 +11,29 @@ from rlx.infra.logging import Run
 
 
 def expand(
-    seeds: Sequence[int], grid: Mapping[str, Sequence[float]], hp: Mapping[str, float]
+    seeds: Sequence[int], points: Sequence[Mapping[str, float]], hp: Mapping[str, float]
 ) -> list[Run]:
-    """Return one `Run` per seed and point of `grid` = {numeric setting: values}, seeds fastest.
+    """Return one `Run` per seed and point {numeric setting: value}, seeds fastest.
 
-    Raises ConfigError for a name that is no numeric setting of the learner (`hp`), repeated values,
+    Raises ConfigError for a name that is no numeric setting of the learner (`hp`), repeated points,
     or a seed that is no int32 >= 0.
     """
-    for name, values in grid.items():
+    for name in dict.fromkeys(name for point in points for name in point):
         if name not in hp:
             raise ConfigError(unknown("numeric setting", name, hp, "--print_config"))
-        if len(set(values)) < len(values):
-            raise ConfigError(f"{name} must list different values, got {tuple(values)}")
+    suffixes = ["".join(f"_{name}{value:g}" for name, value in point.items()) for point in points]
+    if len(set(suffixes)) < len(points) or not points:
+        raise ConfigError(f"settings must be different, one at least, got {list(points)}")
     if len(set(seeds)) < len(seeds) or not seeds:
         raise ConfigError(f"seeds must be different, one at least, got {tuple(seeds)}")
     for seed in seeds:
         if not 0 <= seed < 2**31:
             raise ConfigError(f"seed is a whole number from 0 to {2**31 - 1}, got {seed}")
-    runs = []
-    for point in itertools.product(*grid.values()):
-        setting = dict(zip(grid, point, strict=True))
-        suffix = "".join(f"_{name}{value:g}" for name, value in setting.items())
-        runs += [Run(f"s{seed}{suffix}", int(seed), setting) for seed in seeds]
-    return runs
+    return [
+        Run(f"s{seed}{suffix}", int(seed), dict(point))
+        for point, suffix in zip(points, suffixes, strict=True)
+        for seed in seeds
+    ]
 
 
 def arrays(

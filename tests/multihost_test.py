@@ -101,16 +101,16 @@ sys.exit(errors.one_line(main))
 FLAGS = [
     "--config=configs/scaling_laws.py:smoke",
     "--config.env.num_envs=8",
-    "--batch_size=64",
     "--config.learner.critic_hidden=16,16",
     "--config.learner.actor_hidden=16,16",
     "--config.eval.episodes=8",
 ]
+SHORT = [*FLAGS, "--batch_size=64", "--steps=1200"]
 # Long enough to be stopped in the middle; with one device in each process.
 LONG = [
     *FLAGS,
     "--batch_size=16",
-    "--steps=4000",
+    "--steps=3000",
     "--config.train.log_every=100",
     "--config.train.eval_every=1000",
     "--config.train.chunk_seconds=0.05",
@@ -240,7 +240,7 @@ def test_an_error_in_one_process_ends_both_with_its_exit_code(case, code, who, t
 
 def test_a_workdir_that_process_0_refuses_ends_both_with_one_message(tmp_path):
     (tmp_path / "metrics.jsonl").write_text("")
-    done = end(start(command(tmp_path, FLAGS), devices=1), 100)
+    done = end(start(command(tmp_path, SHORT), devices=1), 100)
     assert [code for code, *_ in done] == [2, 2], done
     errors = [line for _, _, err in done for line in err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1 and f"workdir '{tmp_path}' holds metrics.jsonl" in errors[0]
@@ -268,7 +268,7 @@ def test_parameters_and_losses_stay_together_and_checkpoints_move(tmp_path, algo
 @pytest.mark.slow
 def test_the_command_in_two_processes_writes_what_one_writes(tmp_path):
     """Four devices each; who wrote a file shows in its mode. Checkpoints are of both."""
-    done = end(start(command(tmp_path, [*FLAGS, "--steps=1200"])), 400)
+    done = end(start(command(tmp_path, SHORT)), 400)
     assert [code for code, *_ in done] == [0, 0], done
     assert "utd 0.5 (achieved 0.5000)" in done[0][1]
     assert "utd" not in done[1][1] and "env_steps" not in done[1][2]
@@ -298,7 +298,7 @@ def preempted(reference, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("hosts") / "preempted"
     processes = start(command(workdir, LONG), devices=1)
     until = time.monotonic() + 300
-    while not any(row["env_steps"] > 2100 for row in rows_of(workdir)):
+    while not any(row["env_steps"] > 1500 for row in rows_of(workdir)):
         assert all(p.poll() is None for p in processes), end(processes)
         assert time.monotonic() < until
         time.sleep(0.02)
@@ -322,7 +322,7 @@ def test_sigterm_to_one_process_saves_one_step_and_goes_on_bit_for_bit(
 ):
     workdir = tmp_path / "copy"
     shutil.copytree(preempted, workdir)
-    assert steps_of(workdir)[-1] == rows_of(workdir)[-1]["step"] or steps_of(workdir)[-1] * 8 > 2100
+    assert steps_of(workdir)[-1] == rows_of(workdir)[-1]["step"] or steps_of(workdir)[-1] * 8 > 1500
     done = end(start(command(workdir, LONG), devices=1), 400)
     assert [code for code, *_ in done] == [0, 0], done
     assert_same(workdir, reference)

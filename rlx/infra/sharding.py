@@ -50,9 +50,9 @@ def spread(devices: list, needed: int) -> list:
     owners = sorted({device.process_index for device in devices})
     if needed % len(owners):
         raise ConfigError(
-            f"a mesh of {needed} devices leaves devices of some of the {len(owners)} processes out:"
-            f" every process needs the same number of them; set mesh.run x mesh.data to a multiple "
-            f"of {len(owners)}, or mesh.shards to a multiple of it, or start fewer processes"
+            f"a mesh of {needed} devices leaves some of the {len(owners)} processes out: "
+            f"every process needs the same number of devices in it; make mesh.run x mesh.data "
+            f"a multiple of {len(owners)} (mesh.data divides mesh.shards), or start fewer processes"
         )
     each = needed // len(owners)
     own = [[d for d in devices if d.process_index == owner][:each] for owner in owners]

@@ -108,7 +108,10 @@ def choose(state: TrainState, rows: Sequence[int], template: TrainState) -> Trai
     # Under jit: outside of it no operation moves an array between the processes.
     places = jax.tree.map(lambda x: x.sharding, split(template)[0])
     gather = jax.jit(lambda rest: jax.tree.map(lambda x: x[index], rest), out_shardings=places)
-    return join(gather(rest), counters)
+    chosen = join(gather(rest), counters)
+    # The learner's own counter stays an array of its own: both are donated to the next chunk.
+    own = state.learner.grad_steps
+    return chosen.replace(learner=chosen.learner.replace(grad_steps=own))
 
 
 def split(state: TrainState) -> tuple[TrainState, tuple[jax.Array, ...]]:

@@ -322,7 +322,7 @@ def test_sigterm_to_one_process_saves_one_step_and_goes_on_bit_for_bit(
 ):
     workdir = tmp_path / "copy"
     shutil.copytree(preempted, workdir)
-    assert steps_of(workdir)[-1] == rows_of(workdir)[-1]["step"] or steps_of(workdir)[-1] * 8 > 1500
+    assert rows_of(workdir)[-1]["step"] <= steps_of(workdir)[-1] < 375  # saved where it stopped
     done = end(start(command(workdir, LONG), devices=1), 400)
     assert [code for code, *_ in done] == [0, 0], done
     assert_same(workdir, reference)
@@ -333,7 +333,7 @@ def test_a_torn_newest_checkpoint_falls_back_in_both(reference, preempted, tmp_p
     workdir = tmp_path / "torn"
     shutil.copytree(preempted, workdir)
     newest = workdir / "checkpoints" / str(steps_of(workdir)[-1])
-    data = [f for f in (newest / "state").rglob("*") if f.is_file()]
+    data = (newest / "state" / "ocdbt.process_1" / "d").iterdir()  # process 1's part of the arrays
     victim = max(data, key=lambda f: f.stat().st_size)
     victim.write_bytes(victim.read_bytes()[: victim.stat().st_size // 2])
     done = end(start(command(workdir, LONG), devices=1), 400)

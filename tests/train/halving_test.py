@@ -20,7 +20,6 @@ FLAGS = [
     "--config.learner.actor_hidden=16,16",
     "--config.eval.episodes=4",
     "--config.search.points=4",
-    "--config.search.rungs=2",
 ]
 
 
@@ -44,8 +43,8 @@ def test_survivors_go_on_as_in_an_undisturbed_pack(tmp_path, capsys):
     """The last rung's runs end with the parameters of the same settings trained without rungs,
     except for rounding (another number of runs is another program)."""
     halved, whole = tmp_path / "halved", tmp_path / "whole"
-    assert search.main([*FLAGS, f"--workdir={halved}"]) == 0
-    assert search.main([*FLAGS, f"--workdir={whole}", "--config.search.rungs=1"]) == 0
+    assert search.main([*FLAGS, "--rungs=2", f"--workdir={halved}"]) == 0
+    assert search.main([*FLAGS, f"--workdir={whole}", "--rungs=1"]) == 0
     last = json.loads((halved / "rung_1" / "result.json").read_text())
     alone = json.loads((whole / "rung_0" / "result.json").read_text())
     first = json.loads((halved / "rung_0" / "result.json").read_text())
@@ -67,7 +66,9 @@ def test_survivors_go_on_as_in_an_undisturbed_pack(tmp_path, capsys):
     table = list(csv.DictReader((halved / "search.csv").open()))
     assert [row["rung"] for row in table] == ["0"] * 4 + ["1"] * 2
     capsys.readouterr()
-    assert search.main([*FLAGS, f"--workdir={halved}"]) == 0  # all finished: says so again
+    assert (
+        search.main([*FLAGS, "--rungs=2", f"--workdir={halved}"]) == 0
+    )  # all finished: says so again
     assert capsys.readouterr().out.startswith("1. lr ")
 
 
@@ -75,7 +76,7 @@ def test_survivors_go_on_as_in_an_undisturbed_pack(tmp_path, capsys):
     "flag, text",
     [
         ("--config.search.ranges.lr=1e-2,1e-4", "search.ranges: range of 'lr' needs low < high"),
-        ("--config.search.points=1", "search.points = 1, search.rungs = 2"),
+        ("--config.search.eta=1", "search.points = 4, search.rungs = 3, search.eta = 1"),
     ],
 )
 def test_bad_searches_are_refused_before_anything_is_written(tmp_path, flag, text):

@@ -194,7 +194,9 @@ def steps_of(workdir: Path) -> list[int]:
 # Fast.
 
 
-@pytest.mark.parametrize("algo", ["sac"])
+@pytest.mark.parametrize(
+    "algo", ["sac", *(pytest.param(algo, marks=pytest.mark.slow) for algo in ("bro", "pql"))]
+)
 def test_two_processes_learn_the_parameters_of_one(tmp_path, algo):
     two, one = train(tmp_path, 2, 20, algo), train(tmp_path, 1, 20, algo)
     np.testing.assert_allclose(two["params_20"], one["params_20"], rtol=0, atol=1e-5)
@@ -252,7 +254,7 @@ def test_a_workdir_that_process_0_refuses_ends_both_with_one_message(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("algo", ["sac"])
+@pytest.mark.parametrize("algo", ["sac", "bro", "pql"])
 def test_parameters_and_losses_stay_together_and_checkpoints_move(tmp_path, algo):
     stores = {count: tmp_path / f"store_{count}" for count in (1, 2)}
     found = {n: train(tmp_path, n, 200, algo, stores[n], timeout=600) for n in (1, 2)}

@@ -4,7 +4,6 @@ that is stopped in the middle, launched again, and ends as an undisturbed one.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shutil
@@ -233,8 +232,6 @@ def files_of(folder: Path) -> dict[str, tuple[int, bytes]]:
 @pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_sweep_stopped_in_the_middle_ends_as_an_undisturbed_one(tmp_path, processes):
-    if processes > 1 and importlib.util.find_spec("rlx.infra.distributed") is None:
-        pytest.skip("rlx.infra.distributed is not there: workers cannot find each other")
     reference = Launch(tmp_path / "reference", processes)
     assert "4 runs in 2 jobs; 2 to run" in reference.finish()
     assert len(reference.jobs()) == 2

@@ -20,7 +20,7 @@ from rlx.infra import checkpoint
 
 mesh, runs, out = {mesh}, {runs}, {out!r}
 assert len(jax.devices()) == {devices}
-program = tiny(16, runs=runs, mesh=mesh)
+program = tiny(16, runs=runs, mesh=mesh, algo={algo!r}, **{settings})
 state = program.run(program.start(range(runs)), 4, 1, 0, random=True)
 saved, losses = {{}}, []
 
@@ -98,15 +98,25 @@ def test_two_devices_on_the_data_axis_learn_the_parameters_of_one(run_python):
 
 
 @pytest.fixture(scope="module")
-def trained(run_python, tmp_path_factory):
-    """Numbers of one run on 1 and on 8 devices, and of two runs on a 2 x 4 mesh."""
+def train(run_python, tmp_path_factory):
+    """Train on a mesh in a process of its own: (folder, function that returns the numbers)."""
     folder = tmp_path_factory.mktemp("devices")
 
-    def train(name, devices, mesh, runs):
+    def train(name, devices, mesh, runs, algo="sac", **settings):
         out = str(folder / name)
-        code = TRAIN.format(devices=devices, mesh=mesh, runs=runs, out=out)
-        run_python(code, devices=devices, timeout=600)
+        code = TRAIN.format(
+            devices=devices, mesh=mesh, runs=runs, out=out, algo=algo, settings=settings
+        )
+        run_python(code, devices=devices, timeout=900)
         return dict(np.load(out + ".npz"))
+
+    return folder, train
+
+
+@pytest.fixture(scope="module")
+def trained(train):
+    """Numbers of one run on 1 and on 8 devices, and of two runs on a 2 x 4 mesh."""
+    folder, train = train
 
     return folder, {
         "one": train("one", 1, (1, 1), 1),
@@ -139,3 +149,18 @@ def test_a_checkpoint_moves_between_device_counts(trained, run_python, writer, d
     run_python(code, devices=devices, timeout=600)
     moved = np.load(out + ".npz")["params_50"]
     np.testing.assert_allclose(moved, found[writer]["params_50"], atol=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "algo, settings", [("bro", {"reset_at": (30,)}), ("pql", {}), ("pql", {"atoms": 11})]
+)
+def test_bro_and_pql_learn_the_same_on_eight_devices(train, algo, settings):
+    """With a reset on the way: its new weights are drawn from what all devices share."""
+    name = algo + "".join(settings)
+    one = train[1](f"{name}_one", 1, (1, 1), 1, algo, **settings)
+    eight = train[1](f"{name}_eight", 8, (1, 8), 1, algo, **settings)
+    np.testing.assert_allclose(eight["params_20"], one["params_20"], atol=1e-5)
+    np.testing.assert_allclose(eight["params_50"], one["params_50"], atol=1e-3)
+    np.testing.assert_allclose(eight["losses"], one["losses"], rtol=1e-2)
+    assert np.abs(one["params_50"] - one["params_20"]).max() > 1e-3

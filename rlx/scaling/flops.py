@@ -10,9 +10,12 @@ reported apart and never added to the dot FLOPs.
 
 from __future__ import annotations
 
+import inspect
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+from rlx.scaling.errors import unknown
 
 ADAM_PER_PARAMETER = 16  # element-wise FLOPs per parameter and update, approximate (6.2)
 POLYAK_PER_PARAMETER = 3
@@ -93,14 +96,17 @@ def sac(
 
 def sac_of(critic: Net, actor: Net, batch_size: int) -> Flops:
     """The SAC count for any critic ensemble and actor."""
-    passes = {
+    return _flops(_sac_passes(critic, actor), 2 * actor.m, critic, actor.params, batch_size)
+
+
+def _sac_passes(critic: Net, actor: Net) -> dict[str, int]:
+    return {
         "target_actor": 2 * actor.m,
         "target_critic": 2 * critic.m,
         "critic_update": 6 * critic.m - 2 * critic.f,
         "actor_update_actor": 6 * actor.m - 2 * actor.f,
         "actor_update_critic": 4 * critic.m,
     }
-    return _flops(passes, 2 * actor.m, critic, actor.params, batch_size)
 
 
 def bro(
@@ -111,34 +117,33 @@ def bro(
     actor_width: int = 256,
     quantiles: int = 100,
     optimistic: bool = True,
+    critic_blocks: int = 2,
+    actor_blocks: int = 1,
 ) -> Flops:
     """BRO: 16 m_c - 2 f_c + 10 m_a - 2 f_a + 6 m_d - 2 f_d with the optimistic actor; SAC's count
     without it.
 
-    Nets as published: critic BroNet of 2 blocks and two heads of `quantiles` outputs, actor BroNet
-    of 1 block, the optimistic (dual) actor BroNet of 1 block over (obs, action mean).  Output
-    layers give mean and log-std; the dual net's shift head has action_dim outputs and no bias.
+    Nets as published: a critic BroNet of two heads with `quantiles` outputs each, an actor BroNet,
+    and the optimistic (dual) actor, a BroNet over (obs, action mean) with the actor's width and
+    blocks.  The actor's outputs are mean and log-std; the dual net's shift head has action_dim
+    outputs and no bias.
     """
-    critic = bronet(obs_dim + action_dim, critic_width, 2, quantiles).times(2)
-    actor = bronet(obs_dim, actor_width, 1, 2 * action_dim)
-    base = sac_of(critic, actor, batch_size)
-    elementwise = {**base.elementwise, "quantile_loss": 10 * 2 * quantiles**2 * batch_size}
-    if not optimistic:
-        return Flops(**{**base.__dict__, "elementwise": elementwise})
-    dual = bronet(obs_dim + action_dim, actor_width, 1, action_dim)
-    passes = {
-        **{name: count // batch_size for name, count in base.breakdown.items()},
-        "optimistic_base_actor": 2 * actor.m,
-        "optimistic_dual": 6 * dual.m - 2 * dual.f,
-        "optimistic_critic": 4 * critic.m,
-    }
-    out = _flops(passes, 2 * actor.m + 2 * dual.m, critic, actor.params + dual.params, batch_size)
-    return Flops(
-        **{
-            **out.__dict__,
-            "elementwise": {**out.elementwise, "quantile_loss": elementwise["quantile_loss"]},
+    critic = bronet(obs_dim + action_dim, critic_width, critic_blocks, quantiles).times(2)
+    actor = bronet(obs_dim, actor_width, actor_blocks, 2 * action_dim)
+    passes = _sac_passes(critic, actor)
+    acting, actor_params = 2 * actor.m, actor.params
+    if optimistic:
+        dual = bronet(obs_dim + action_dim, actor_width, actor_blocks, action_dim)
+        passes |= {
+            "optimistic_base_actor": 2 * actor.m,
+            "optimistic_dual": 6 * dual.m - 2 * dual.f,
+            "optimistic_critic": 4 * critic.m,
         }
-    )
+        acting += 2 * dual.m
+        actor_params += dual.params - action_dim
+    out = _flops(passes, acting, critic, actor_params, batch_size)
+    loss = {"quantile_loss": 10 * 2 * quantiles**2 * batch_size}
+    return replace(out, elementwise=out.elementwise | loss)
 
 
 def pql(
@@ -149,14 +154,23 @@ def pql(
     batch_size: int,
     ensemble: int = 2,
     updates_per_policy_update: int = 2,
+    atoms: int = 1,
 ) -> Flops:
     """PQL/DDPG: 2 m_a + 8 m_c - 2 f_c per critic update, and 6 m_a - 2 f_a + 4 m_c per policy
     update.
 
     `per_update` is one critic update plus its share of a policy update (one per
     `updates_per_policy_update`), so `batch_size` must make that share whole.
+
+    Args:
+      atoms: outputs of each critic: 1 for PQL, 51 for the distributional PQL-D.
     """
-    critic = mlp([obs_dim + action_dim, *critic_hidden, 1]).times(ensemble)
+    if atoms < 1 or updates_per_policy_update < 1:
+        raise ValueError(
+            f"atoms={atoms}, updates_per_policy_update={updates_per_policy_update}; both must be "
+            ">= 1"
+        )
+    critic = mlp([obs_dim + action_dim, *critic_hidden, atoms]).times(ensemble)
     actor = mlp([obs_dim, *actor_hidden, action_dim])
     policy = {"actor_update_actor": 6 * actor.m - 2 * actor.f, "actor_update_critic": 4 * critic.m}
     if any(v * batch_size % updates_per_policy_update for v in policy.values()):
@@ -172,7 +186,43 @@ def pql(
     out = _flops(passes, 2 * actor.m, critic, actor.params, batch_size)
     share = {name: v * batch_size // updates_per_policy_update for name, v in policy.items()}
     breakdown = {**out.breakdown, **share}
-    return Flops(**{**out.__dict__, "per_update": sum(breakdown.values()), "breakdown": breakdown})
+    return replace(out, per_update=sum(breakdown.values()), breakdown=breakdown)
+
+
+LEARNERS = {"sac": sac, "bro": bro, "pql": pql}
+
+
+def flops(algo: str, **dims) -> Flops:
+    """The count of a learner by name: `flops("bro", obs_dim=..., action_dim=..., batch_size=...)`.
+
+    Args:
+      algo: 'sac', 'bro' or 'pql'.
+      **dims: of the function of that name.
+    """
+    if algo not in LEARNERS:
+        raise unknown("learner", algo, LEARNERS)
+    accepted = list(inspect.signature(LEARNERS[algo]).parameters)
+    for name in dims:
+        if name not in accepted:
+            raise unknown(f"dimension of {algo}", name, accepted)
+    return LEARNERS[algo](**dims)
+
+
+def width_for(params: float, inputs: int, depth: int, ensemble: int = 2) -> int:
+    """Width of an MLP critic inputs -> width ** depth -> 1 whose parameter count is nearest to
+    `params`, all members counted."""
+
+    def count(width: int) -> int:
+        return mlp([inputs, *[width] * depth, 1]).times(ensemble).params
+
+    width = 1
+    while count(width) < params:
+        width *= 2
+    low = width // 2
+    while width - low > 1:
+        middle = (low + width) // 2
+        low, width = (middle, width) if count(middle) < params else (low, middle)
+    return width if low < 1 or count(width) - params <= params - count(low) else low
 
 
 def _flops(

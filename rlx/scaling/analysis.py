@@ -14,11 +14,6 @@ from rlx.scaling.errors import ScalingError
 from rlx.scaling.options import Options
 from rlx.scaling.table import Table
 
-MAX_NAN_FRACTION = (
-    0.2  # a level missed by more of the bootstrap means counts as not reached (specification 4.3.5)
-)
-
-
 @dataclass
 class Study:
     """Everything between the table and the laws.
@@ -52,29 +47,13 @@ class Study:
 def study(table: Table, options: Options) -> Study:
     """Run specification 4.1-4.5 on a checked table."""
     notes, lost = list(table.warnings), []
-    all_cells = prepare.choose_rows(cells_lib.make_cells(table, notes, lost), options, notes)
+    everything = prepare.choose_rows(cells_lib.make_cells(table, notes, lost), options)
+    all_cells = prepare.choose_size(everything, options, notes)
     all_cells, model_size = prepare.fill_blanks(all_cells, options, notes)
     data_law.check_utds(np.array([c.utd for c in all_cells]), options.three_utds)
-    if options.reset_grad_steps:
-        all_cells = cells_lib.without_resets(all_cells, options.reset_grad_steps)
-    elif any("bro" in c.algo.lower() for c in all_cells):
-        notes.append(
-            "BRO resets its networks; --reset_grad_steps=2.5e6 drops the relearning dips (not "
-            "applied)"
-        )
+    all_cells = prepare.without_resets(all_cells, options, notes)
     scale, levels = prepare.make_levels(all_cells, options, notes)
-    crossed = [
-        curves.crossings(
-            c.steps,
-            scale.apply(c),
-            levels,
-            options.bootstrap,
-            [options.seed, i],
-            options.interpolate,
-        )
-        for i, c in enumerate(all_cells)
-    ]
-    crossed = [_drop_unreached(c) for c in crossed]
+    crossed = cross(all_cells, scale, levels, options)
     reached = np.isfinite([c.point for c in crossed]).any(axis=0)
     if not reached.all():
         notes.append(f"dropped level(s) that no run reaches: {prepare.listed(levels[~reached])}")
@@ -97,10 +76,28 @@ def study(table: Table, options: Options) -> Study:
     return pool_tasks(out)
 
 
-def _drop_unreached(crossing: curves.Crossings) -> curves.Crossings:
+def cross(
+    cells: list[Cell], scale: Scale, levels: np.ndarray, options: Options
+) -> list[curves.Crossings]:
+    """Crossings of every cell; NaN where a level counts as not reached."""
+    return [
+        _drop_unreached(
+            curves.crossings(
+                c.steps, scale.apply(c), levels, options.bootstrap, [options.seed, i],
+                options.interpolate,
+            ),
+            options,
+        )
+        for i, c in enumerate(cells)
+    ]  # fmt: skip
+
+
+def _drop_unreached(crossing: curves.Crossings, options: Options) -> curves.Crossings:
     """A level missed by the mean or by more than 20 % of the bootstrap means is not reached
-    (4.3.5)."""
-    bad = np.isnan(crossing.point) | (crossing.nan_fraction > MAX_NAN_FRACTION)
+    (4.3.5); with unfinished='cell' a missed top level takes the others with it."""
+    bad = np.isnan(crossing.point) | (crossing.nan_fraction > options.max_nan)
+    if options.unfinished == "cell":
+        bad = bad | bad[-1]
     return replace(
         crossing,
         point=np.where(bad, np.nan, crossing.point),

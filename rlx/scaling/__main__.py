@@ -8,7 +8,7 @@ import sys
 import warnings
 from pathlib import Path
 
-from rlx.scaling import readers, report, runs
+from rlx.scaling import published_report, readers, report, runs
 from rlx.scaling.errors import ScalingError
 from rlx.scaling.recommend import recommend
 
@@ -143,7 +143,7 @@ def _coefficients(tables: list[str]) -> list[dict] | None:
     if len(tables) != 1:
         return None
     raw = readers.read(tables[0])
-    if not all(name in raw.columns for name in report.FIT_COLUMNS):
+    if not all(name in raw.columns for name in published_report.FIT_COLUMNS):
         return None
     return [dict(zip(raw.columns, row)) for row in zip(*raw.columns.values())]
 

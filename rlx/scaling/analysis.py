@@ -14,6 +14,7 @@ from rlx.scaling.errors import ScalingError
 from rlx.scaling.options import Options
 from rlx.scaling.table import Table
 
+
 @dataclass
 class Study:
     """Everything between the table and the laws.
@@ -21,6 +22,7 @@ class Study:
     cells: the chosen cell per (task, sigma).  D [n_task, n_sigma, nJ] env steps and D_samples [K,
     ...] or None. pooled [n_sigma, nJ], pooled_samples [K, n_sigma, nJ] or None; complete [n_task,
     nJ] which tasks enter the mean.
+    task_scale {task: m_task / M}: what a pooled D is of a task's own (specification 4.5).
     batch_rule, rate_rule: None when the column is blank.  model_size: NaN when unknown.
     """
 
@@ -40,6 +42,7 @@ class Study:
     best: rules.BestHparams | None
     model_size: float
     nan_fraction: np.ndarray
+    task_scale: dict[str, float] = field(default_factory=dict)
     missing: list[dict] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -228,7 +231,12 @@ def pool_tasks(s: Study) -> Study:
     # Tasks absent at every kept level would only shift the scale M.
     present = np.asarray(s.complete.any(axis=1))
     D = np.where(present[:, None, None], s.D, np.nan)
-    s.pooled, _ = data_law.pool(D, complete)
+    s.pooled, total = data_law.pool(D, complete)
+    s.task_scale = {
+        task: float(np.nanmedian(own) / total)
+        for task, own in zip(s.tasks, D)
+        if np.isfinite(own).any()
+    }
     if s.D_samples is not None:
         s.D_samples = s.D_samples[..., keep]
         tasks = None

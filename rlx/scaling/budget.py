@@ -63,7 +63,7 @@ def optimal_utd(
     if method not in METHODS:
         raise ScalingError(f"method='{method}'; accepted: {', '.join(METHODS)}")
     dmin, k, alpha = (np.array([v]) for v in (law.Dmin, law.k, law.alpha))
-    kappa, m = np.array([prices.per_transition(1.0)]), np.array([1.0 + prices.batch_slope])
+    kappa, m = np.array([prices.per_transition(1.0)]), np.array([prices.exponent])
     point = _optima(dmin, k, alpha, kappa, m, prices.delta, bounds, method)
     side = {-1: "low", 0: "", 1: "high", FAILED: ""}[int(point["side"][0])]
     if prices.delta == 0 and side == "low":

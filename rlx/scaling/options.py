@@ -93,7 +93,6 @@ class Options:
         if self.thresholds is not None and not len(self.thresholds):
             raise ScalingError("thresholds is empty; leave it out for automatic levels")
 
-
     @property
     def unit(self) -> str:
         """Of compute, delta and budgets."""

@@ -150,9 +150,7 @@ def fit_data_size(
     initial = np.random.default_rng(seed).uniform(
         [-3, -4, -2, -4, -2], [0.5, 0, 1, 0, 1], size=(starts, 5)
     )
-    theta, losses = least_squares.solve(
-        model, initial, np.tile(y - y.mean(), (starts, 1)), *bounds
-    )
+    theta, losses = least_squares.solve(model, initial, np.tile(y - y.mean(), (starts, 1)), *bounds)
     order = losses.argsort()
     best = theta[order[0]]
     point = {k: float(v[0]) for k, v in _natural(best[None], y.mean(), centre).items()}

@@ -94,7 +94,9 @@ def fit_size_rule(
     )
     # A start without size effect, so that a table without one ends exactly there.
     starts = np.vstack([starts, [0.0, 0.5, -LOG_B_BOUND, 0.0]])
-    theta, loss = least_squares.solve(model, starts, np.tile(y - y.mean(), (len(starts), 1)), *bounds)
+    theta, loss = least_squares.solve(
+        model, starts, np.tile(y - y.mean(), (len(starts), 1)), *bounds
+    )
     best = theta[loss.argmin()]
     point = {k: float(v[0]) for k, v in _natural(best[None], y.mean(), centre).items()}
     effect = np.ptp(np.logaddexp(0.0, best[2] - np.exp(best[3]) * (z - centre[1])))

@@ -179,7 +179,9 @@ def _pool(s: SizeStudy) -> None:
     D = np.where(present[:, None, None], s.D, np.nan)
     s.pooled, total = data_law.pool(D, mask)
     s.task_scale = {
-        task: float(np.nanmedian(own) / total) for task, own in zip(s.tasks, D) if ok_any(own)
+        task: float(np.nanmedian(own) / total)
+        for task, own in zip(s.tasks, D)
+        if np.isfinite(own).any()
     }
     if s.D_samples is not None:
         s.D_samples = s.D_samples[..., keep]
@@ -188,11 +190,6 @@ def _pool(s: SizeStudy) -> None:
             tasks = stats.resample_tasks(len(s.tasks), len(s.D_samples), s.options.seed)
         samples = np.where(present[:, None, None], s.D_samples, np.nan)
         s.pooled_samples, _ = data_law.pool(samples, mask, tasks)
-
-
-def ok_any(values: np.ndarray) -> bool:
-    """Whether anything is finite."""
-    return bool(np.isfinite(values).any())
 
 
 def _fit_batch(s: SizeStudy, best: dict) -> None:

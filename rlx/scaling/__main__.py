@@ -40,7 +40,12 @@ def _max_return(text: str) -> float | str | dict[str, float]:
     """A number, 'auto', or task=value,task=value."""
     if "=" in text:
         return {task: float(value) for task, value in (pair.split("=") for pair in text.split(","))}
-    return "auto" if text == "auto" else float(text)
+    return text if text in ("auto", "cos") else float(text)
+
+
+def _one_or_more(text: str) -> float | tuple[float, ...]:
+    values = _numbers(text)
+    return values[0] if len(values) == 1 else values
 
 
 def _net(text: str) -> tuple:
@@ -67,12 +72,19 @@ def parser() -> argparse.ArgumentParser:
         "return_source": (str, "eval or train returns"),
         "algo": (str, "algorithm, if the table has several"),
         "tasks": (_words, "comma-separated tasks"),
-        "model_size": (float, "critic parameters N: select, or fill a blank column"),
+        "preset": (str, "cos (Fu et al., 2025, as published) or cos_improved"),
+        "model_size": (
+            _one_or_more,
+            "critic parameters N: select one or N1,N2,..., or fill blanks",
+        ),
+        "size_batch": (_number_or_text, "price on the size axis: rule (fitted) or a number (256)"),
         "batch_size": (
             _number_or_text,
             "for a blank column: a number, or dmc / gym (published rule)",
         ),
-        "max_return": (_max_return, "number, task=number,..., or auto"),
+        "max_return": (_max_return, "number, task=number,..., auto or cos"),
+        "max_nan": (float, "share of bootstrap means that may miss a reached level"),
+        "unfinished": (str, "a configuration that misses the top level loses that level, or cell"),
         "thresholds": (_numbers, "comma-separated levels J"),
         "reset_grad_steps": (float, "gradient steps between network resets"),
         "interpolate": (_flag, "true: linear crossings"),
@@ -84,7 +96,8 @@ def parser() -> argparse.ArgumentParser:
         "loss": (str, "mse, log_mse or huber_log"),
         "weighted": (_flag, "true: weight UTDs by 1 / variance"),
         "three_utds": (str, "fix (Dmin = 0) or refuse"),
-        "delta": (float, "price of one transition, FLOPs"),
+        "delta": (float, "price of one transition, FLOPs or seconds"),
+        "compute": (str, "flops, or seconds (measured wall_s)"),
         "method": (str, "continuous or grid100"),
         "holdout": (int, "top levels kept out of the budget law"),
         "net": (_net, "OBS,ACT,CRITIC,ACTOR, e.g. 17,6,256x256,256x256: exact FLOPs of a SAC"),

@@ -4,11 +4,12 @@ F`."""
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import warnings
 from pathlib import Path
 
-from rlx.scaling import published_report, readers, report, runs
+from rlx.scaling import advice_text, published_report, readers, report, runs
 from rlx.scaling.errors import ScalingError
 from rlx.scaling.recommend import recommend
 
@@ -110,7 +111,10 @@ def parser() -> argparse.ArgumentParser:
     plot.add_argument("dir")
     ask = commands.add_parser("recommend", help="what to run with a budget")
     ask.add_argument("dir")
-    ask.add_argument("--budget", type=float, required=True, help="F = C + delta D, FLOPs")
+    ask.add_argument("--budget", type=float, required=True, help="F = C + delta D")
+    ask.add_argument("--delta", type=float, help="another price of a transition than the fitted")
+    ask.add_argument("--axis", default="auto", help="utd, size (joint optimum) or auto")
+    ask.add_argument("--json", action="store_true", help="print JSON")
     return top
 
 
@@ -179,30 +183,11 @@ def _plot(args: argparse.Namespace) -> None:
 
 
 def _recommend(args: argparse.Namespace) -> None:
-    advice = recommend(report.load(args.dir), args.budget)
-    ends = (
-        "unavailable" if advice["utd_ci"] is None else "[{:.3g}, {:.3g}]".format(*advice["utd_ci"])
-    )
-    print(f"UTD {advice['utd']:.3g}, 95 % interval {ends}")
-    print(f"data {advice['data']:.3g} env steps, compute {advice['compute']:.3g} FLOPs")
-    if advice["data_ci"] is not None:
-        print(
-            "data over that interval of the UTD: [{:.3g}, {:.3g}] env steps".format(
-                *advice["data_ci"]
-            )
-        )
-    if advice["J"] is not None:
-        print(f"reaches about J = {advice['J']:.0f}")
-    if advice["extrapolated"]:
-        print("warning: the budget lies outside the fitted ones")
-    if advice["clipped"]:
-        print("warning: the law leaves the measured UTDs; the UTD is held at their edge")
-    for task, batch in advice["batch_size"].items():
-        rate = advice["learning_rate"].get(task)
-        print(
-            f"{task}: --utd={advice['utd']:.3g} --batch_size={batch}"
-            + (f" --lr={rate:g}" if rate else "")
-        )
+    advice = recommend(report.load(args.dir), args.budget, args.delta, args.axis)
+    if args.json:
+        print(json.dumps(advice, indent=1, allow_nan=False))
+    else:
+        print(advice_text.recommendation(advice))
 
 
 def main(argv: list[str] | None = None) -> int:

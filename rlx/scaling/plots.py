@@ -65,7 +65,7 @@ def _log(ax) -> None:
         ax.set(**{f"{axis.axis_name}scale": "log"})
         axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axis.set_major_formatter(
-            FuncFormatter(lambda value, _: f"{value:.0e}" if value >= 1e4 else f"{value:g}")
+            FuncFormatter(lambda value, _: f"{value:.2g}" if value >= 1e4 else f"{value:g}")
         )
         axis.set_minor_formatter(NullFormatter())
 

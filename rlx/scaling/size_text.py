@@ -86,7 +86,7 @@ def _rule(part: dict) -> list[str]:
         b = np.exp(rule["log_b"])
         size = f"1 / (1 + {_number(b)} * N**-{_number(rule['beta'])})"
     return [
-        f"batch rule B(s, N) = {_number(np.exp(rule['log_a']))} * s**{_number(-rule['alpha'])}, "
+        f"batch rule B(s, N) = {_number(np.exp(rule['log_a']))} * s**{_number(0.0 - rule['alpha'])}, "
         f"{size}   R2 {_number(rule['r2'], 3)}"
     ]
 

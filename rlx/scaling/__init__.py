@@ -14,6 +14,7 @@ from rlx.scaling.recommend import recommend
 from rlx.scaling.report import load, report_published, write
 from rlx.scaling.rules import best_hparams, fit_rule, published_rule, tabulate
 from rlx.scaling.stats import iqm, iqm_interval
+from rlx.scaling.suggest import suggest
 from rlx.scaling.table import Table, read_table
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "read_table",
     "recommend",
     "report_published",
+    "suggest",
     "tabulate",
     "write",
 ]

@@ -12,6 +12,7 @@ from pathlib import Path
 from rlx.scaling import advice_text, published_report, readers, report, runs
 from rlx.scaling.errors import ScalingError
 from rlx.scaling.recommend import recommend
+from rlx.scaling.suggest import suggest
 
 EXIT_BAD_INPUT = 2  # as argparse
 
@@ -115,6 +116,15 @@ def parser() -> argparse.ArgumentParser:
     ask.add_argument("--delta", type=float, help="another price of a transition than the fitted")
     ask.add_argument("--axis", default="auto", help="utd, size (joint optimum) or auto")
     ask.add_argument("--json", action="store_true", help="print JSON")
+    nxt = commands.add_parser("suggest", help="the next runs that narrow a prediction most")
+    nxt.add_argument("dir")
+    nxt.add_argument("--budget", type=float, help="F; default: the middle of the fitted optima")
+    nxt.add_argument("--runs", type=int, default=5, help="how many")
+    nxt.add_argument("--target", default="utd", help="utd (sigma*), size (N*) or data (D)")
+    nxt.add_argument("--by", default="shrink", help="shrink, or cost: shrink per cost")
+    nxt.add_argument("--seeds", type=int, help="random seeds per run; default: as the sweep")
+    nxt.add_argument("--axis", default="auto", help="utd, size or auto")
+    nxt.add_argument("--json", action="store_true", help="print JSON")
     return top
 
 
@@ -190,18 +200,30 @@ def _recommend(args: argparse.Namespace) -> None:
         print(advice_text.recommendation(advice))
 
 
+def _suggest(args: argparse.Namespace) -> None:
+    plan = suggest(
+        report.load(args.dir), args.budget, args.runs, args.target, args.by, args.seeds, args.axis
+    )
+    if args.json:
+        print(json.dumps(plan, indent=1, allow_nan=False))
+    else:
+        print(advice_text.suggestion(plan))
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run a command; bad input gives one line on stderr and exit code 2."""
     args = parser().parse_args(argv)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("default")
-            {"fit": _fit, "plot": _plot, "recommend": _recommend}[args.command](args)
+            COMMANDS[args.command](args)
     except (ScalingError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return EXIT_BAD_INPUT
     return 0
 
+
+COMMANDS = {"fit": _fit, "plot": _plot, "recommend": _recommend, "suggest": _suggest}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -35,3 +35,26 @@ def recommendation(advice: dict) -> str:
             "the fit knows no widths (column width, or --net= at the fit): set the network to N"
         )
     return "\n".join([*lines, *(run["command"] for run in advice["runs"])])
+
+
+def suggestion(plan: dict) -> str:
+    """The chosen runs in order, with cost and expected interval, then their commands."""
+    what = {"utd": "sigma*", "size": "N*", "data": "D"}[plan["target"]]
+    low, high = plan["interval"]
+    lines = [
+        f"{what} at F = {plan['budget']:.3g} {plan['unit']}: 95 % interval now [{low:.3g}, "
+        f"{high:.3g}], a factor {plan['factor']:.2f}",
+        *(f"warning: {flag}" for flag in plan["flags"]),
+    ]
+    if not plan["runs"]:
+        return "\n".join([*lines, "no candidate is expected to narrow it"])
+    lines.append("after each run, given the ones before (expected):")
+    for i, run in enumerate(plan["runs"], 1):
+        where = f"UTD {run['utd']:.3g}" + (f", N {run['size']:.3g}" if run["size"] else "")
+        note = "  (outside the measured range)" if run["outside"] else ""
+        lines.append(
+            f"{i}. {run['kind']}: {where}, {run['task'] or 'every task'}, {run['seeds']} seeds; "
+            f"cost {run['cost']:.3g} {plan['unit']}; factor {run['factor_after']:.2f}{note}"
+        )
+        lines += [f"   {command}" for command in run["commands"]]
+    return "\n".join(lines)

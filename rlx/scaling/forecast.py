@@ -54,10 +54,26 @@ class Forecast:
         }  # fmt: skip
 
     def replicates(self, name: str, total: float) -> np.ndarray | None:
-        """[K] values of sigma* or N* at F over the bootstrap, or None."""
+        """[K] values of sigma* or N* at F over the bootstrap, or None.
+
+        By each replicate's law; where too many optima lie at an edge for laws (or there is none),
+        interpolated between the replicate's own optima, edges included, so that an end at the edge
+        of the measured range is a truncated one.
+        """
+        if name not in self.box:
+            return None
         line = self.lines.get(name)
         drawn = None if line is None else line.predict_samples(np.array([total]))
-        return None if drawn is None else drawn[:, 0]
+        if drawn is not None:
+            return drawn[:, 0]
+        if any(o.samples is None for o in self.optima):
+            return None
+        F = np.log(np.stack([o.samples["budget"] for o in self.optima], axis=1))
+        y = np.log(np.stack([o.samples[name] for o in self.optima], axis=1))
+        order = np.argsort(F, axis=1)
+        F, y = np.take_along_axis(F, order, axis=1), np.take_along_axis(y, order, axis=1)
+        found = [np.interp(np.log(total), *rows) for rows in zip(F, y)]
+        return np.exp(np.where(np.isfinite(F + y).all(axis=1), found, np.nan))
 
     def cost(self, at: dict[str, float]) -> float:
         """Price of one transition with its updates, delta included."""

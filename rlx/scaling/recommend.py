@@ -43,8 +43,8 @@ def recommend(
     J, J_ci = f.level(at, data)
     data_ci = np.full(2, np.nan) if J is None else f.prediction_interval(at, J)
     flags = _flags(f, free, at, total_budget, J, result["config"]["unit"])
-    batch, rate = _settings(result, f, at)
-    width = None if "size" not in at else _width(result, at["size"])
+    batch, rate = settings(result, f, at)
+    width = None if "size" not in at else width_of(result, at["size"])
     out = {
         "axis": f.axis, "budget": total_budget, "delta": f.prices.delta,
         "unit": result["config"]["unit"],
@@ -104,7 +104,7 @@ def _flags(
     return flags
 
 
-def _settings(result: dict, f: Forecast, at: dict[str, float]) -> tuple[dict, dict]:
+def settings(result: dict, f: Forecast, at: dict[str, float]) -> tuple[dict, dict]:
     """Batch size and learning rate by task, rounded as published; empty where unknown."""
     if f.axis == "utd":
         return (
@@ -130,7 +130,7 @@ def _by_task(rule: dict | None, utd: float, rounded) -> dict:
     return {task: rounded(value * utd ** rule["slope"]) for task, value in rule["at_utd_1"].items()}
 
 
-def _width(result: dict, size: float) -> int | None:
+def width_of(result: dict, size: float) -> int | None:
     """Network width for a model size: by the nets given at the fit (`net`), else between the
     widths of the table; None when neither says."""
     net, pairs = result["config"].get("net"), result["widths"]

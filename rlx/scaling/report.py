@@ -56,6 +56,7 @@ def report(table: Table | Source | list, **options) -> Result:
             "return_base": s.scale.base, "return_top": s.scale.top,
             "batch_size": sorted({c.batch_size for c in s.cells.values()}), "unit": chosen.unit,
             "seeds": int(np.median([len(c.seeds) for c in s.cells.values()])),
+            "next_seed": 1 + max((int(x) for x in checked["seed"] if x.isdecimal()), default=-1),
         },
         "rules": {
             "batch_size": summary.rule_summary(s.batch_rule),

@@ -85,10 +85,8 @@ def _rule(part: dict) -> list[str]:
     if "no_size_effect" not in rule["flags"]:
         b = np.exp(rule["log_b"])
         size = f"1 / (1 + {_number(b)} * N**-{_number(rule['beta'])})"
-    return [
-        f"batch rule B(s, N) = {_number(np.exp(rule['log_a']))} * s**{_number(0.0 - rule['alpha'])}, "
-        f"{size}   R2 {_number(rule['r2'], 3)}"
-    ]
+    at_1, slope = _number(np.exp(rule["log_a"])), _number(0.0 - rule["alpha"])
+    return [f"batch rule B(s, N) = {at_1} * s**{slope}, {size}   R2 {_number(rule['r2'], 3)}"]
 
 
 def _optima(part: dict, unit: str) -> list[str]:

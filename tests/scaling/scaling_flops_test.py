@@ -129,7 +129,7 @@ def test_pql_with_atoms_and_another_policy_delay():
 def test_a_learner_by_name():
     dims = dict(obs_dim=223, action_dim=38, batch_size=1)
     assert flops.flops("bro", **dims) == flops.bro(223, 38, 1)
-    with pytest.raises(ScalingError, match="unknown dimension of bro 'blocks'.*critic_blocks"):
+    with pytest.raises(ScalingError, match=r"unknown dimension of bro 'blocks'.*critic_blocks"):
         flops.flops("bro", **dims, blocks=2)
     with pytest.raises(ScalingError, match="unknown learner 'ppo'"):
         flops.flops("ppo")

@@ -86,6 +86,8 @@ class Options:
             raise ScalingError(f"max_nan={self.max_nan:g}; must be between 0 and 1")
         if isinstance(self.size_batch, str) and self.size_batch != "rule":
             raise ScalingError(f"size_batch='{self.size_batch}'; accepted: rule, or a number")
+        if not isinstance(self.size_batch, str) and not self.size_batch > 0:
+            raise ScalingError(f"size_batch={self.size_batch:g}; must be a positive batch size")
         if self.delta is not None and self.delta < 0:
             raise ScalingError(
                 f"delta={self.delta:g}; the price of a transition must be >= 0 {self.unit}"

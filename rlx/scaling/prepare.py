@@ -11,6 +11,7 @@ from rlx.scaling import flops, published, rules
 from rlx.scaling.cells import Cell, Scale
 from rlx.scaling.errors import ScalingError
 from rlx.scaling.options import Options
+from rlx.scaling.table import Table
 
 MIN_POINTS_BEFORE = 40  # logged points before a crossing below which rounding matters (4.3.3)
 FEW_SEEDS = 5
@@ -39,6 +40,29 @@ def choose_rows(cells: list[Cell], options: Options) -> list[Cell]:
         chosen = options.model_size
         cells = [c for size in chosen for c in cells_lib.select(cells, "model_size", size)]
     return cells
+
+
+def nominal_sizes(table: Table) -> Table:
+    """One model size per network width where tasks give the same width different sizes (their
+    observations differ): the geometric mean over tasks.  A table without widths stays as it is."""
+    width, size, columns = table["width"], table["model_size"].copy(), table.columns
+    known = np.isfinite(width) & np.isfinite(size)
+    changed = []
+    for w in np.unique(width[known]):
+        rows = known & (width == w)
+        own = {
+            task: size[rows & (table["task"] == task)] for task in np.unique(table["task"][rows])
+        }
+        if len(np.unique(size[rows])) > 1:
+            size[rows] = np.exp(np.mean([np.log(n).mean() for n in own.values()]))
+            changed.append(w)
+    if not changed:
+        return table
+    note = (
+        f"width {listed(changed)}: model sizes differ between tasks; their geometric mean stands "
+        "for the width"
+    )
+    return Table(columns | {"model_size": size}, [*table.warnings, note])
 
 
 def known_sizes(cells: list[Cell]) -> list[float]:

@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 
 import numpy as np
 
-from rlx.scaling import data_law, overfit, rules, size_report, stats, summary, wallclock
+from rlx.scaling import data_law, overfit, prepare, rules, size_report, stats, summary, wallclock
 from rlx.scaling import options as options_lib
 from rlx.scaling.analysis import Study, study
 from rlx.scaling.data_law import PowerLaw
@@ -36,6 +36,7 @@ def report(table: Table | Source | list, **options) -> Result:
     """
     chosen = options_lib.make(options)
     checked = table if isinstance(table, Table) else read_table(table, chosen.return_source)
+    checked = prepare.nominal_sizes(checked)
     s = study(checked, chosen)
     laws = fit_laws(s)
     measured = wallclock.measure(checked, chosen)
@@ -107,7 +108,8 @@ def _samples(
     """Bootstrap replicates that `recommend` and `suggest` need, by name."""
     if s.pooled_samples is None or s.D_samples is None:
         return {}
-    out = {"log_D": np.log(s.D_samples), "log_pooled": np.log(s.pooled_samples)}
+    logs = {"log_D": s.D_samples, "log_pooled": s.pooled_samples}
+    out = {name: np.log(v).astype(np.float32) for name, v in logs.items()}
     if all(law.samples is not None for _, law in laws):
         for name in ("Dmin", "k", "alpha"):
             out[f"law/{name}"] = np.stack([law.samples[name] for _, law in laws], axis=1)

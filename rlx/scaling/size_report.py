@@ -35,7 +35,8 @@ def size_part(s: SizeStudy, measured: dict | None) -> tuple[dict, dict[str, np.n
             f"{', '.join(f'{o.J:g}' for o in edge)}: {size_budget.advice(edge)}"
         )
     part = {
-        "tasks": list(s.task_scale), "utds": np.unique(s.sigma), "sizes": np.unique(s.size),
+        "tasks": list(s.task_scale), "all_tasks": s.tasks,
+        "utds": np.unique(s.sigma), "sizes": np.unique(s.size),
         "box": s.box, "levels": s.levels, "task_scale": s.task_scale,
         "table": _table(s), "law": [law_summary(s, j, law) for j, law in enumerate(laws)],
         "batch_rule": _rule_summary(s), "learning_rate": _rate_summary(s),
@@ -265,4 +266,5 @@ def _samples(s: SizeStudy, laws: list[SizeLaw], prices: SizePrices) -> dict[str,
     }
     if prices.rule is not None and prices.rule.samples is not None:
         out |= {f"size/rule/{name}": v for name, v in prices.rule.samples.items()}
-    return out | {"size/log_D": np.log(s.D_samples), "size/log_pooled": np.log(s.pooled_samples)}
+    logs = {"size/log_D": s.D_samples, "size/log_pooled": s.pooled_samples}
+    return out | {name: np.log(v).astype(np.float32) for name, v in logs.items()}

@@ -144,9 +144,8 @@ def _candidates(result: dict, f: Forecast) -> list[Candidate]:
     points = _points(result, f)
     levels = np.unique(np.linspace(0, len(f.levels) - 1, min(LEVELS, len(f.levels))).round())
     levels = levels.astype(int)
-    tasks = result["config"]["tasks"] if f.axis == "utd" else sorted(
-        {m["task"] for m in result["learning_curves"]}
-    )  # fmt: skip
+    by_utd = f.axis == "utd"
+    tasks = result["config"]["tasks"] if by_utd else result["size_axis"]["all_tasks"]
     scale = result["task_scale"] if f.axis == "utd" else result["size_axis"]["task_scale"]
     had = result["config"]["seeds"]
     out = []

@@ -263,3 +263,36 @@ def test_a_size_axis_that_cannot_be_fitted_says_why(table):
     result = report({**table, "return": low}, **options, max_return=1000.0)
     assert result["size_axis"] is None
     assert any("no model-size axis" in w and "require_complete" in w for w in result["warnings"])
+
+
+def test_tasks_of_one_width_share_a_nominal_size():
+    """The same widths on two tasks whose observations differ: 10 % more parameters on one."""
+    parts = []
+    for i, factor in enumerate((1.0, 1.1)):
+        part = synthetic.sweep(
+            TRUTH, UTDS, 3, np.random.default_rng(i), task=f"t{i}", points=80, model_size=SIZES
+        )
+        part["width"] = np.round(np.sqrt(part["model_size"]))
+        part["model_size"] = part["model_size"] * factor
+        parts.append(part)
+    result = report(
+        synthetic.joined(parts), thresholds=LEVELS, delta=DELTA, bootstrap=0, interpolate=True
+    )
+    part = result["size_axis"]
+    np.testing.assert_allclose(part["sizes"], np.array(SIZES) * 1.1**0.5)
+    assert part["tasks"] == ["t0", "t1"] and part["missing"] == []
+    assert [w for _, w in result["widths"]] == [316.0, 632.0, 1265.0, 2530.0]
+    assert any("geometric mean stands for the width" in w for w in result["warnings"])
+
+
+def test_options_of_the_size_axis_are_checked(table):
+    for options, message in (
+        (dict(size_batch="fixed"), "size_batch='fixed'; accepted: rule, or a number"),
+        (dict(size_batch=-1.0), "size_batch=-1; must be a positive"),
+        (dict(preset="vsp"), "unknown preset 'vsp'; nearest: .*cos"),
+        (dict(max_nan=1.5), "max_nan=1.5; must be between 0 and 1"),
+        (dict(unfinished="run"), "unfinished='run'; accepted: level, cell"),
+        (dict(max_return="cos"), "max_return=cos knows no base level of synthetic"),
+    ):
+        with pytest.raises(ScalingError, match=message):
+            report(table, **options)

@@ -43,15 +43,10 @@ class Forecast:
         optima in log-log."""
         if self.lines:
             return {n: float(line.predict(np.array([total]))[0]) for n, line in self.lines.items()}
-        order = np.argsort([o.budget for o in self.optima])
-        F = np.log([self.optima[i].budget for i in order])
-        return {
-            name: float(
-                np.exp(np.interp(np.log(total), F, np.log([getattr(self.optima[i], name)
-                                                          for i in order])))
-            )
-            for name in self.box
-        }  # fmt: skip
+        optima = sorted((o for o in self.optima if np.isfinite(o.budget)), key=lambda o: o.budget)
+        F = np.log([o.budget for o in optima])
+        at = {name: np.log([getattr(o, name) for o in optima]) for name in self.box}
+        return {n: float(np.exp(np.interp(np.log(total), F, y))) for n, y in at.items()}
 
     def replicates(self, name: str, total: float) -> np.ndarray | None:
         """[K] values of sigma* or N* at F over the bootstrap, or None.

@@ -28,6 +28,7 @@ from rlx.scaling.result import samples_of
 LEVELS = 3  # of the crossings that stand for a run; more add sampling noise, not information
 MIN_REPLICATES = 50
 RIDGE = 1e-9  # of the mean variance, for levels that coincide
+FLAT = 1e-8  # variance of a log target below which there is nothing to learn
 TARGETS = ("utd", "size", "data")
 ORDERS = ("shrink", "cost")
 
@@ -87,10 +88,15 @@ def suggest(
             f"only {good.sum()} bootstrap replicates have the target and every candidate; fit with "
             f"--bootstrap=1000 or more levels (needs {MIN_REPLICATES})"
         )
+    variance = float(T[good].var())
+    if not variance > FLAT:
+        raise ScalingError(
+            f"the {target} of nearly every bootstrap replicate is at the same edge of the measured "
+            "range, so no interval can shrink: first run beyond it, or change delta or --budget"
+        )
     order = _greedy(T[good], [c.y[good] for c in candidates], candidates, seeds, runs, by)
     alone = _gains(_covariance(T[good], [c.y[good] for c in candidates]), candidates, seeds,
                    good.sum())  # fmt: skip
-    variance = float(T[good].var())
     interval = np.exp(stats.interval(T[good]))
     factor = float(interval[1] / interval[0])
     chosen = [_entry(result, f, candidates[i], seeds, left, variance, factor) for i, left in order]

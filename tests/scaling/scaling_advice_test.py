@@ -191,6 +191,10 @@ def test_suggestions_are_ordered_costed_and_ready(result):
         suggest(result, target="speed")
     with pytest.raises(ScalingError, match="no model-size axis"):
         suggest(result, target="size")
+    table = synthetic.sweep(TRUTH, UTDS, 4, np.random.default_rng(0), points=60)
+    dear = report(table, **OPTIONS | {"delta": 1e13}, bootstrap=60)
+    with pytest.raises(ScalingError, match="same edge of the measured range"):
+        suggest(dear)
 
 
 def test_suggest_over_the_model_size(sized):

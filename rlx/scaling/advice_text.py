@@ -28,6 +28,11 @@ def recommendation(advice: dict) -> str:
     if advice["J"] is not None:
         lines.append(f"reaches about J = {advice['J']:.0f} {_span(advice['J_ci'])}")
     lines += [f"warning: {flag}" for flag in advice["flags"]]
+    names = {"utd": "the UTD", "size": "N"}
+    lines += [
+        f"note: the interval of {names[name]} is cut at the edge of the measured range"
+        for name in advice["truncated"]
+    ]
     if len(advice["runs"]) > 1:
         lines.append("env steps are of each task; the budget is that of the pooled tasks")
     if advice["size"] is not None and advice["width"] is None:

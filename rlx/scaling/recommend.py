@@ -31,7 +31,7 @@ def recommend(
       and `learning_rate` by task; `data` (pooled env steps) with `data_ci`, the 95 % interval of a
       new measurement of what the level `J` takes; `J` with `J_ci` (an end beyond the fitted levels
       is null); `compute`; `runs`: per task env steps, settings and a command line; `extrapolated`
-      and the reasons in `flags`; `clipped` (held at the edge of the measured range).
+      and the reasons in `flags`; `truncated`: whose interval the measured range cuts off; `clipped` (held at the edge of the measured range).
     """
     if not total_budget > 0:
         unit = result["config"]["unit"]
@@ -57,6 +57,7 @@ def recommend(
             None if np.isnan(end) else float(end) for end in J_ci
         ],
         "extrapolated": bool(flags),
+        "truncated": _truncated(f, total_budget),
         "clipped": any(at[name] != free[name] for name in at),
         "flags": flags,
     }  # fmt: skip
@@ -67,6 +68,12 @@ def _ci(f: Forecast, name: str, total: float) -> list[float] | None:
     """95 % interval of sigma*(F) or N*(F); None when unavailable."""
     drawn = f.replicates(name, total)
     return None if drawn is None else _listed(stats.interval(drawn))
+
+
+def _truncated(f: Forecast, total: float) -> list[str]:
+    """Which of 'utd', 'size' have an interval that the edge of the measured range cuts off."""
+    ends = {name: _ci(f, name, total) for name in f.box}
+    return [n for n, ci in ends.items() if ci and np.isclose(ci, f.box[n], rtol=1e-4).any()]
 
 
 def _listed(ci: np.ndarray) -> list[float] | None:

@@ -175,6 +175,11 @@ def _pool(s: SizeStudy) -> None:
             f"left out (no level at every (UTD, model size)): {', '.join(absent)}; "
             "--require_complete=false pools what there is"
         )
+    changing = [t for t, row in zip(s.tasks, complete) if row.any() and not row.all()]
+    if changing:
+        s.warnings.append(
+            f"the set of pooled tasks changes with J: {', '.join(changing)} miss some levels"
+        )
     mask = complete if s.options.require_complete else None
     D = np.where(present[:, None, None], s.D, np.nan)
     s.pooled, total = data_law.pool(D, mask)

@@ -97,6 +97,7 @@ def test_nothing_outside_the_measured_range_is_silent(result, sized):
     edge = recommend(result, F * 300, delta=300 * DELTA)  # data so dear that sigma* is at the edge
     assert edge["extrapolated"] and edge["utd"] == pytest.approx(8.0, rel=1e-3)
     assert any("edge of the measured UTD range" in flag for flag in edge["flags"])
+    assert edge["truncated"] == ["utd"] and recommend(result, F)["truncated"] == []
     far = recommend(sized, 1e3 * sized["size_axis"]["budget_law"]["reference_budget"])
     assert far["extrapolated"] and far["size"] <= 6.4e6 and far["utd"] <= 8.0
     assert any(flag.startswith("extrapolated: budget") for flag in far["flags"])

@@ -123,6 +123,7 @@ def test_the_improved_settings(curves):
     s = size_study(curves, make(dict(preset="cos_improved", bootstrap=0)))
     part, _ = size_part(s, None)
     assert part["law"][-1]["median_abs_error"] < 0.1
+    assert any("set of pooled tasks changes with J: acrobot-swingup" in w for w in part["warnings"])
     # crossings between the logged points are earlier than the next logged point, by half of 25 000
     grid = size_study(curves, make(dict(preset="cos_improved", interpolate=False, bootstrap=0)))
     late = np.nanmedian(grid.D - s.D)

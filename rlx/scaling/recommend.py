@@ -31,7 +31,8 @@ def recommend(
       and `learning_rate` by task; `data` (pooled env steps) with `data_ci`, the 95 % interval of a
       new measurement of what the level `J` takes; `J` with `J_ci` (an end beyond the fitted levels
       is null); `compute`; `runs`: per task env steps, settings and a command line; `extrapolated`
-      and the reasons in `flags`; `truncated`: whose interval the measured range cuts off; `clipped` (held at the edge of the measured range).
+      and the reasons in `flags`; `truncated`: whose interval the measured
+      range cuts off; `clipped` (held at the edge of the measured range).
     """
     if not total_budget > 0:
         unit = result["config"]["unit"]

@@ -7,7 +7,8 @@ delta * D over sigma.
 
 Options: `smoke` (a solved pendulum, under a minute), `demo` (a whole sweep on 2 CPU cores in
 minutes, one batch size so that it compiles once), `grid` (batch sizes x learning rates x UTDs, for
-the rules of both), `sizes` (critic widths x UTDs, for the joint law), `algo=sac|bro|pql` and
+the rules of both), `sizes` (critic widths x UTDs, for the joint law), `study` (what the README's
+comparison of algorithms and tasks ran), `algo=sac|bro|pql` and
 `env=NAME` (with their entries of configs/tuned/scaling_laws.py).
 Default: CartpoleSwingup on MJX, networks and batch for a CPU. Expected there: return above 650 at
 UTD 8 within 15 000 transitions, six minutes on 2 cores (`python -m experiments.scaling_laws
@@ -22,7 +23,7 @@ from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 from configs.common import Override, parse_arg, product
-from configs.tuned.scaling_laws import TUNED
+from configs.tuned.scaling_laws import STUDY_ENV, TUNED
 from rlx.agents import bro, pql, sac
 
 AGENTS = {"sac": sac, "bro": bro, "pql": pql}
@@ -30,9 +31,8 @@ AGENTS = {"sac": sac, "bro": bro, "pql": pql}
 
 def get_config(arg: str = "") -> ConfigDict:
     """Return the config; `arg` is a comma list of the options above."""
-    option = parse_arg(
-        arg, smoke=False, demo=False, wide=False, grid=False, sizes=False, algo="sac", env=""
-    )
+    flags = {"smoke": False, "demo": False, "wide": False, "study": False, "grid": False}
+    option = parse_arg(arg, **flags, sizes=False, algo="sac", env="")
     if option.algo not in AGENTS:
         raise ValueError(f"config option 'algo' is {', '.join(AGENTS)}, got '{option.algo}'")
     env_name = option.env or ("pendulum" if option.smoke else "CartpoleSwingup")
@@ -117,12 +117,13 @@ def get_config(arg: str = "") -> ConfigDict:
         "tuned": TUNED[option.algo].get(env_name, {}),  # what is tuned for a task beats `wide`
         "demo": DEMO if option.demo else {},
         "smoke": SMOKE if option.smoke else {},
+        "study": STUDY | STUDY_ENV.get(env_name, {}) if option.study else {},
         "grid": GRID if option.grid else {},
         "sizes": SIZES if option.sizes else {},
     }
     for layer in layers.values():
         config.update_from_flattened_dict(layer)
-    named = [name for name in ("wide", "demo", "smoke", "grid", "sizes") if layers[name]]
+    named = [name for name in ("wide", "demo", "smoke", "study", "grid", "sizes") if layers[name]]
     config.tag = "_".join([option.algo, *named] if option.algo != "sac" else named)
     return config
 
@@ -212,6 +213,13 @@ SMOKE = {
     "sweep.env_steps": (),
     "rule.batch_size": False,
     "rule.lr": False,
+    "log.wandb": "off",
+}
+STUDY = {  # algorithms and tasks compared: six UTDs, six seeds, one batch size, one compile
+    "num_seeds": 6,
+    "learner.batch_size": 128,
+    "rule.batch_size": False,
+    "sweep.utd": (0.25, 0.5, 1.0, 2.0, 4.0, 8.0),
     "log.wandb": "off",
 }
 GRID = {

@@ -19,7 +19,7 @@ from rlx.types import Env
 
 COLUMNS = (
     "algo,task,utd,batch_size,learning_rate,model_size,seed,env_step,return,grad_step,flops,wall_s,"
-    "num_envs,critic_loss_replay,critic_loss_recent,critic_param_norm"
+    "num_envs,width,critic_loss_replay,critic_loss_recent,critic_param_norm"
 ).split(",")
 
 
@@ -57,6 +57,7 @@ def rows(
                 work,
                 round(point["wall_s"], 3),
                 config.env.num_envs,
+                config.learner.critic_hidden[0],
                 *(point[name][index] for name in COLUMNS[-3:]),
             )
             table.append(dict(zip(COLUMNS, values, strict=True)))

@@ -13,24 +13,33 @@ from rlx.scaling.prices import Prices, frontier
 from rlx.scaling.recommend import recommend
 from rlx.scaling.report import load, report_published, write
 from rlx.scaling.rules import best_hparams, fit_rule, published_rule, tabulate
+from rlx.scaling.size_budget import joint_optimum
+from rlx.scaling.size_law import SizeLaw
+from rlx.scaling.size_rule import SizePrices, constant_rule, fit_size_rule
 from rlx.scaling.stats import iqm, iqm_interval
+from rlx.scaling.suggest import suggest
 from rlx.scaling.table import Table, read_table
 
 __all__ = [
     "PowerLaw",
     "Prices",
     "ScalingError",
+    "SizeLaw",
+    "SizePrices",
     "Table",
     "best_hparams",
     "budget_law",
+    "constant_rule",
     "crossings",
     "fit_data",
     "fit_data_size",
     "fit_rule",
+    "fit_size_rule",
     "frontier",
     "iqm",
     "iqm_interval",
     "isotonic",
+    "joint_optimum",
     "load",
     "load_runs",
     "optimal_utd",
@@ -39,6 +48,7 @@ __all__ = [
     "read_table",
     "recommend",
     "report_published",
+    "suggest",
     "tabulate",
     "write",
 ]

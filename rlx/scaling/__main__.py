@@ -4,13 +4,15 @@ F`."""
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import warnings
 from pathlib import Path
 
-from rlx.scaling import readers, report, runs
+from rlx.scaling import advice_text, published_report, readers, report, runs
 from rlx.scaling.errors import ScalingError
 from rlx.scaling.recommend import recommend
+from rlx.scaling.suggest import suggest
 
 EXIT_BAD_INPUT = 2  # as argparse
 
@@ -40,7 +42,12 @@ def _max_return(text: str) -> float | str | dict[str, float]:
     """A number, 'auto', or task=value,task=value."""
     if "=" in text:
         return {task: float(value) for task, value in (pair.split("=") for pair in text.split(","))}
-    return "auto" if text == "auto" else float(text)
+    return text if text in ("auto", "cos") else float(text)
+
+
+def _one_or_more(text: str) -> float | tuple[float, ...]:
+    values = _numbers(text)
+    return values[0] if len(values) == 1 else values
 
 
 def _net(text: str) -> tuple:
@@ -67,12 +74,19 @@ def parser() -> argparse.ArgumentParser:
         "return_source": (str, "eval or train returns"),
         "algo": (str, "algorithm, if the table has several"),
         "tasks": (_words, "comma-separated tasks"),
-        "model_size": (float, "critic parameters N: select, or fill a blank column"),
+        "preset": (str, "cos (Fu et al., 2025, as published) or cos_improved"),
+        "model_size": (
+            _one_or_more,
+            "critic parameters N: select one or N1,N2,..., or fill blanks",
+        ),
+        "size_batch": (_number_or_text, "price on the size axis: rule (fitted) or a number (256)"),
         "batch_size": (
             _number_or_text,
             "for a blank column: a number, or dmc / gym (published rule)",
         ),
-        "max_return": (_max_return, "number, task=number,..., or auto"),
+        "max_return": (_max_return, "number, task=number,..., auto or cos"),
+        "max_nan": (float, "share of bootstrap means that may miss a reached level"),
+        "unfinished": (str, "a configuration that misses the top level loses that level, or cell"),
         "thresholds": (_numbers, "comma-separated levels J"),
         "reset_grad_steps": (float, "gradient steps between network resets"),
         "interpolate": (_flag, "true: linear crossings"),
@@ -84,7 +98,8 @@ def parser() -> argparse.ArgumentParser:
         "loss": (str, "mse, log_mse or huber_log"),
         "weighted": (_flag, "true: weight UTDs by 1 / variance"),
         "three_utds": (str, "fix (Dmin = 0) or refuse"),
-        "delta": (float, "price of one transition, FLOPs"),
+        "delta": (float, "price of one transition, FLOPs or seconds"),
+        "compute": (str, "flops, or seconds (measured wall_s)"),
         "method": (str, "continuous or grid100"),
         "holdout": (int, "top levels kept out of the budget law"),
         "net": (_net, "OBS,ACT,CRITIC,ACTOR, e.g. 17,6,256x256,256x256: exact FLOPs of a SAC"),
@@ -97,7 +112,19 @@ def parser() -> argparse.ArgumentParser:
     plot.add_argument("dir")
     ask = commands.add_parser("recommend", help="what to run with a budget")
     ask.add_argument("dir")
-    ask.add_argument("--budget", type=float, required=True, help="F = C + delta D, FLOPs")
+    ask.add_argument("--budget", type=float, required=True, help="F = C + delta D")
+    ask.add_argument("--delta", type=float, help="another price of a transition than the fitted")
+    ask.add_argument("--axis", default="auto", help="utd, size (joint optimum) or auto")
+    ask.add_argument("--json", action="store_true", help="print JSON")
+    nxt = commands.add_parser("suggest", help="the next runs that narrow a prediction most")
+    nxt.add_argument("dir")
+    nxt.add_argument("--budget", type=float, help="F; default: the middle of the fitted optima")
+    nxt.add_argument("--runs", type=int, default=5, help="how many")
+    nxt.add_argument("--target", default="utd", help="utd (sigma*), size (N*) or data (D)")
+    nxt.add_argument("--by", default="shrink", help="shrink, or cost: shrink per cost")
+    nxt.add_argument("--seeds", type=int, help="random seeds per run; default: as the sweep")
+    nxt.add_argument("--axis", default="auto", help="utd, size or auto")
+    nxt.add_argument("--json", action="store_true", help="print JSON")
     return top
 
 
@@ -143,7 +170,7 @@ def _coefficients(tables: list[str]) -> list[dict] | None:
     if len(tables) != 1:
         return None
     raw = readers.read(tables[0])
-    if not all(name in raw.columns for name in report.FIT_COLUMNS):
+    if not all(name in raw.columns for name in published_report.FIT_COLUMNS):
         return None
     return [dict(zip(raw.columns, row)) for row in zip(*raw.columns.values())]
 
@@ -166,30 +193,21 @@ def _plot(args: argparse.Namespace) -> None:
 
 
 def _recommend(args: argparse.Namespace) -> None:
-    advice = recommend(report.load(args.dir), args.budget)
-    ends = (
-        "unavailable" if advice["utd_ci"] is None else "[{:.3g}, {:.3g}]".format(*advice["utd_ci"])
+    advice = recommend(report.load(args.dir), args.budget, args.delta, args.axis)
+    if args.json:
+        print(json.dumps(advice, indent=1, allow_nan=False))
+    else:
+        print(advice_text.recommendation(advice))
+
+
+def _suggest(args: argparse.Namespace) -> None:
+    plan = suggest(
+        report.load(args.dir), args.budget, args.runs, args.target, args.by, args.seeds, args.axis
     )
-    print(f"UTD {advice['utd']:.3g}, 95 % interval {ends}")
-    print(f"data {advice['data']:.3g} env steps, compute {advice['compute']:.3g} FLOPs")
-    if advice["data_ci"] is not None:
-        print(
-            "data over that interval of the UTD: [{:.3g}, {:.3g}] env steps".format(
-                *advice["data_ci"]
-            )
-        )
-    if advice["J"] is not None:
-        print(f"reaches about J = {advice['J']:.0f}")
-    if advice["extrapolated"]:
-        print("warning: the budget lies outside the fitted ones")
-    if advice["clipped"]:
-        print("warning: the law leaves the measured UTDs; the UTD is held at their edge")
-    for task, batch in advice["batch_size"].items():
-        rate = advice["learning_rate"].get(task)
-        print(
-            f"{task}: --utd={advice['utd']:.3g} --batch_size={batch}"
-            + (f" --lr={rate:g}" if rate else "")
-        )
+    if args.json:
+        print(json.dumps(plan, indent=1, allow_nan=False))
+    else:
+        print(advice_text.suggestion(plan))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -198,12 +216,14 @@ def main(argv: list[str] | None = None) -> int:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("default")
-            {"fit": _fit, "plot": _plot, "recommend": _recommend}[args.command](args)
+            COMMANDS[args.command](args)
     except (ScalingError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return EXIT_BAD_INPUT
     return 0
 
+
+COMMANDS = {"fit": _fit, "plot": _plot, "recommend": _recommend, "suggest": _suggest}
 
 if __name__ == "__main__":
     sys.exit(main())

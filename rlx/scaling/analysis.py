@@ -14,10 +14,6 @@ from rlx.scaling.errors import ScalingError
 from rlx.scaling.options import Options
 from rlx.scaling.table import Table
 
-MAX_NAN_FRACTION = (
-    0.2  # a level missed by more of the bootstrap means counts as not reached (specification 4.3.5)
-)
-
 
 @dataclass
 class Study:
@@ -26,6 +22,7 @@ class Study:
     cells: the chosen cell per (task, sigma).  D [n_task, n_sigma, nJ] env steps and D_samples [K,
     ...] or None. pooled [n_sigma, nJ], pooled_samples [K, n_sigma, nJ] or None; complete [n_task,
     nJ] which tasks enter the mean.
+    task_scale {task: m_task / M}: what a pooled D is of a task's own (specification 4.5).
     batch_rule, rate_rule: None when the column is blank.  model_size: NaN when unknown.
     """
 
@@ -45,6 +42,7 @@ class Study:
     best: rules.BestHparams | None
     model_size: float
     nan_fraction: np.ndarray
+    task_scale: dict[str, float] = field(default_factory=dict)
     missing: list[dict] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -52,29 +50,13 @@ class Study:
 def study(table: Table, options: Options) -> Study:
     """Run specification 4.1-4.5 on a checked table."""
     notes, lost = list(table.warnings), []
-    all_cells = prepare.choose_rows(cells_lib.make_cells(table, notes, lost), options, notes)
+    everything = prepare.choose_rows(cells_lib.make_cells(table, notes, lost), options)
+    all_cells = prepare.choose_size(everything, options, notes)
     all_cells, model_size = prepare.fill_blanks(all_cells, options, notes)
     data_law.check_utds(np.array([c.utd for c in all_cells]), options.three_utds)
-    if options.reset_grad_steps:
-        all_cells = cells_lib.without_resets(all_cells, options.reset_grad_steps)
-    elif any("bro" in c.algo.lower() for c in all_cells):
-        notes.append(
-            "BRO resets its networks; --reset_grad_steps=2.5e6 drops the relearning dips (not "
-            "applied)"
-        )
+    all_cells = prepare.without_resets(all_cells, options, notes)
     scale, levels = prepare.make_levels(all_cells, options, notes)
-    crossed = [
-        curves.crossings(
-            c.steps,
-            scale.apply(c),
-            levels,
-            options.bootstrap,
-            [options.seed, i],
-            options.interpolate,
-        )
-        for i, c in enumerate(all_cells)
-    ]
-    crossed = [_drop_unreached(c) for c in crossed]
+    crossed = cross(all_cells, scale, levels, options)
     reached = np.isfinite([c.point for c in crossed]).any(axis=0)
     if not reached.all():
         notes.append(f"dropped level(s) that no run reaches: {prepare.listed(levels[~reached])}")
@@ -97,10 +79,28 @@ def study(table: Table, options: Options) -> Study:
     return pool_tasks(out)
 
 
-def _drop_unreached(crossing: curves.Crossings) -> curves.Crossings:
+def cross(
+    cells: list[Cell], scale: Scale, levels: np.ndarray, options: Options
+) -> list[curves.Crossings]:
+    """Crossings of every cell; NaN where a level counts as not reached."""
+    return [
+        _drop_unreached(
+            curves.crossings(
+                c.steps, scale.apply(c), levels, options.bootstrap, [options.seed, i],
+                options.interpolate,
+            ),
+            options,
+        )
+        for i, c in enumerate(cells)
+    ]  # fmt: skip
+
+
+def _drop_unreached(crossing: curves.Crossings, options: Options) -> curves.Crossings:
     """A level missed by the mean or by more than 20 % of the bootstrap means is not reached
-    (4.3.5)."""
-    bad = np.isnan(crossing.point) | (crossing.nan_fraction > MAX_NAN_FRACTION)
+    (4.3.5); with unfinished='cell' a missed top level takes the others with it."""
+    bad = np.isnan(crossing.point) | (crossing.nan_fraction > options.max_nan)
+    if options.unfinished == "cell":
+        bad = bad | bad[-1]
     return replace(
         crossing,
         point=np.where(bad, np.nan, crossing.point),
@@ -231,7 +231,12 @@ def pool_tasks(s: Study) -> Study:
     # Tasks absent at every kept level would only shift the scale M.
     present = np.asarray(s.complete.any(axis=1))
     D = np.where(present[:, None, None], s.D, np.nan)
-    s.pooled, _ = data_law.pool(D, complete)
+    s.pooled, total = data_law.pool(D, complete)
+    s.task_scale = {
+        task: float(np.nanmedian(own) / total)
+        for task, own in zip(s.tasks, D)
+        if np.isfinite(own).any()
+    }
     if s.D_samples is not None:
         s.D_samples = s.D_samples[..., keep]
         tasks = None

@@ -63,7 +63,7 @@ def optimal_utd(
     if method not in METHODS:
         raise ScalingError(f"method='{method}'; accepted: {', '.join(METHODS)}")
     dmin, k, alpha = (np.array([v]) for v in (law.Dmin, law.k, law.alpha))
-    kappa, m = np.array([prices.per_transition(1.0)]), np.array([1.0 + prices.batch_slope])
+    kappa, m = np.array([prices.per_transition(1.0)]), np.array([prices.exponent])
     point = _optima(dmin, k, alpha, kappa, m, prices.delta, bounds, method)
     side = {-1: "low", 0: "", 1: "high", FAILED: ""}[int(point["side"][0])]
     if prices.delta == 0 and side == "low":
@@ -205,9 +205,9 @@ def budget_law(optima: list[Optimum], holdout: int = 2) -> BudgetLaw:
         stack = {name: np.stack([d[name] for d in drawn], axis=1) for name in drawn[0]}
         outside = float(1.0 - stack["inside"].mean())
         if outside <= stats.MAX_FAILED:
-            utd_samples = _lines(stack["budget"], stack["utd"], stack["inside"])
-            data_samples = _lines(stack["compute"], stack["data"], stack["inside"])
-    utd, data = _line(F, s, utd_samples), _line(C, D, data_samples)
+            utd_samples = line_rows(stack["budget"], stack["utd"], stack["inside"])
+            data_samples = line_rows(stack["compute"], stack["data"], stack["inside"])
+    utd, data = line(F, s, utd_samples), line(C, D, data_samples)
     reference = float(np.exp(np.log(F).mean()))
     levels = tuple(o.J for o in inner)
     return BudgetLaw(
@@ -215,12 +215,12 @@ def budget_law(optima: list[Optimum], holdout: int = 2) -> BudgetLaw:
     )
 
 
-def _line(x: np.ndarray, y: np.ndarray, samples: tuple) -> Line:
-    log_c, exponent = _lines(x[None], y[None], np.ones((1, len(x)), bool))
+def line(x: np.ndarray, y: np.ndarray, samples: tuple) -> Line:
+    log_c, exponent = line_rows(x[None], y[None], np.ones((1, len(x)), bool))
     return Line(float(10.0 ** log_c[0]), float(exponent[0]), *samples)
 
 
-def _lines(x: np.ndarray, y: np.ndarray, use: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def line_rows(x: np.ndarray, y: np.ndarray, use: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Least-squares lines of log10 y on log10 x per row over the cells in `use` [R, n] ->
     intercept, slope [R]."""
     use = use & np.isfinite(x) & np.isfinite(y)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rlx.scaling import curves
+from rlx.scaling import curves, published
 from rlx.scaling.errors import ScalingError, unknown
 from rlx.scaling.table import Table
 
@@ -139,16 +139,39 @@ class Scale:
         return 1000.0 * (cell.returns - base) / (top - base)
 
 
+def _cos_scale(cells: list[Cell], tasks: list[str]) -> Scale:
+    """Fu et al. (2025): from the printed base level to 95 % of the lower quintile of final levels,
+    rounded down to tens."""
+    lacking = [t for t in tasks if t not in published.COS_BASES]
+    if lacking:
+        raise ScalingError(
+            f"max_return=cos knows no base level of {', '.join(lacking)}; it knows: "
+            f"{', '.join(published.COS_BASES)}"
+        )
+    top = {}
+    for task in tasks:
+        ends = [curves.final_means(c.returns)[1] for c in cells if c.task == task]
+        top[task] = float(0.95 * np.quantile(ends, 0.2) // 10 * 10)
+        if top[task] <= published.COS_BASES[task]:
+            raise ScalingError(
+                f"max_return=cos: most runs of {task} end below its base level "
+                f"{published.COS_BASES[task]:g}"
+            )
+    return Scale({t: float(published.COS_BASES[t]) for t in tasks}, top)
+
+
 def make_scale(cells: list[Cell], max_return: float | dict[str, float] | str | None) -> Scale:
     """How returns become levels in [0, 1000].
 
     Args:
       max_return: a number or {task: number}: returns are multiplied by 1000 / max_return
         (specification 4.1).  None: returns as they are.  'auto': per task, 1000 is the highest
-        level that the mean curve of every UTD reaches, and 0 is return 0, or the lowest mean
-        return if that is negative.
+        level that the mean curve of every UTD (and model size) reaches, and 0 is return 0, or the
+        lowest mean return if that is negative.  'cos': the range of Fu et al. (2025).
     """
     tasks = sorted({c.task for c in cells})
+    if max_return == "cos":
+        return _cos_scale(cells, tasks)
     if max_return != "auto":
         given = max_return if isinstance(max_return, dict) else {}
         if not isinstance(max_return, dict):
@@ -168,8 +191,8 @@ def make_scale(cells: list[Cell], max_return: float | dict[str, float] | str | N
         ends = {}
         for c in (c for c in cells if c.task == task):
             low, high = curves.final_means(c.returns)
-            old = ends.get(c.utd, (low, high))
-            ends[c.utd] = (min(low, old[0]), max(high, old[1]))
+            old = ends.get((c.utd, c.model_size), (low, high))
+            ends[c.utd, c.model_size] = (min(low, old[0]), max(high, old[1]))
         base[task] = min(0.0, min(low for low, _ in ends.values()))
         top[task] = min(high for _, high in ends.values())
         if not top[task] > base[task]:
@@ -189,7 +212,7 @@ def auto_thresholds(cells: list[Cell], scale: Scale, count: int = 10) -> np.ndar
     ends = {}
     for c in cells:
         low, high = curves.final_means(scale.apply(c))
-        ends.setdefault((c.task, c.utd), []).append((low, high))
+        ends.setdefault((c.task, c.utd, c.model_size), []).append((low, high))
     top = 0.9 * min(max(high for _, high in pair) for pair in ends.values())
     if top <= 0:
         raise ScalingError(

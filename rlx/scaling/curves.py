@@ -194,7 +194,8 @@ def reset_filter(
     Resets fall at env steps k * int(reset_grad_steps / utd).  After each, points are dropped until
     the mean return is again at least the last mean before the reset; a segment that never recovers
     is dropped whole.  Whether the evaluation logged exactly at a reset came before or after it is
-    unknown, so both readings are tried and the one with the larger total drop is kept.
+    unknown, so both readings are tried and the one whose mean return drops more at the resets (in
+    total) is kept.
 
     Args:
       steps, mean: [T].
@@ -210,11 +211,10 @@ def reset_filter(
     at = np.arange(period, steps[-1] + 1, period)
     if not len(at):
         return np.ones(len(steps), bool)
-    variants = [
-        _keep_recovered(mean, np.searchsorted(steps, at, side=side), window)
-        for side in ("left", "right")
-    ]
-    keep = min(variants, key=np.count_nonzero)
+    starts = [np.searchsorted(steps, at, side=side) for side in ("left", "right")]
+    starts = [found[(found > 0) & (found < len(mean))] for found in starts]
+    before, after = (float(np.sum(mean[found - 1] - mean[found])) for found in starts)
+    keep = _keep_recovered(mean, starts[0] if before > after else starts[1], window)
     if not keep.any():
         raise ScalingError(f"the reset filter leaves no points of {name}")
     return keep
@@ -224,7 +224,7 @@ def _keep_recovered(mean: np.ndarray, starts: np.ndarray, window: int) -> np.nda
     """Mask [T] of the points that `reset_filter` keeps when segments start at the indices
     `starts`."""
     keep = np.ones(len(mean), bool)
-    edges = [*sorted({int(i) for i in starts if 0 < i < len(mean)}), len(mean)]
+    edges = [*sorted({int(i) for i in starts}), len(mean)]
     for begin, end in itertools.pairwise(edges):
         keep[begin : min(begin + window, end)] = False
         candidates = np.arange(min(begin + window, end), end)

@@ -30,8 +30,10 @@ DPI = 120
 
 def write_all(result: dict, out: Path) -> list[Path]:
     """Draw every figure the result has data for; returns the files written."""
+    from rlx.scaling import size_plots
+
     paths = []
-    for name, draw in FIGURES.items():
+    for name, draw in (FIGURES | size_plots.FIGURES).items():
         figure = draw(result)
         if figure is None:
             continue
@@ -63,7 +65,7 @@ def _log(ax) -> None:
         ax.set(**{f"{axis.axis_name}scale": "log"})
         axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axis.set_major_formatter(
-            FuncFormatter(lambda value, _: f"{value:.0e}" if value >= 1e4 else f"{value:g}")
+            FuncFormatter(lambda value, _: f"{value:.2g}" if value >= 1e4 else f"{value:g}")
         )
         axis.set_minor_formatter(NullFormatter())
 
@@ -154,7 +156,11 @@ def frontier(result: dict) -> Figure | None:
             label="optima",
         )
     _log(ax)
-    ax.set(xlabel="C  (FLOPs)", ylabel="D  (env steps)", title="Data-compute frontier")
+    ax.set(
+        xlabel=f"C  ({result['config']['unit']})",
+        ylabel="D  (env steps)",
+        title="Data-compute frontier",
+    )
     ax.legend(fontsize=7)
     return figure
 
@@ -179,7 +185,8 @@ def budget(result: dict) -> Figure | None:
             [o["budget"]], [o["utd"]], bars, fmt=marker, color=color, elinewidth=0.6, **face
         )
     _log(ax)
-    ax.set(xlabel="F = C + delta D  (FLOPs)", ylabel="sigma*", title="Best UTD for a budget")
+    xlabel = f"F = C + delta D  ({result['config']['unit']})"
+    ax.set(xlabel=xlabel, ylabel="sigma*", title="Best UTD for a budget")
     if law["band"]:
         ax.legend(fontsize=8)
     return figure

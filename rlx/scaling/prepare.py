@@ -11,16 +11,18 @@ from rlx.scaling import flops, published, rules
 from rlx.scaling.cells import Cell, Scale
 from rlx.scaling.errors import ScalingError
 from rlx.scaling.options import Options
+from rlx.scaling.table import Table
 
 MIN_POINTS_BEFORE = 40  # logged points before a crossing below which rounding matters (4.3.3)
 FEW_SEEDS = 5
+COS_LEVELS = 20  # linear thresholds per task (Fu et al., 2025)
 # Of a table with several model sizes: the published nominal size of the shipped BRO curves.
 DEFAULT_MODEL_SIZE = published.BENCHMARKS["dmc"].model_size
 DEFAULT_BATCH_SIZE = 256.0  # frozen batch of Fu et al. (2025), for compute only (3.1.6)
 
 
-def choose_rows(cells: list[Cell], options: Options, notes: list[str]) -> list[Cell]:
-    """Select algorithm, tasks and model size."""
+def choose_rows(cells: list[Cell], options: Options) -> list[Cell]:
+    """Select algorithm, tasks and, where several are asked for, model sizes."""
     algos = sorted({c.algo for c in cells})
     if options.algo is not None:
         cells = [c for c in cells if c.algo == options.algo]
@@ -34,22 +36,59 @@ def choose_rows(cells: list[Cell], options: Options, notes: list[str]) -> list[C
         )
     if options.tasks is not None:
         cells = [c for task in options.tasks for c in cells_lib.select(cells, "task", task)]
-    sizes = sorted({c.model_size for c in cells if np.isfinite(c.model_size)})
-    if not sizes:
+    if isinstance(options.model_size, tuple):
+        chosen = options.model_size
+        cells = [c for size in chosen for c in cells_lib.select(cells, "model_size", size)]
+    return cells
+
+
+def nominal_sizes(table: Table) -> Table:
+    """One model size per network width where tasks give the same width different sizes (their
+    observations differ): the geometric mean over tasks.  A table without widths stays as it is."""
+    width, size, columns = table["width"], table["model_size"].copy(), table.columns
+    known = np.isfinite(width) & np.isfinite(size)
+    changed = []
+    for w in np.unique(width[known]):
+        rows = known & (width == w)
+        own = {
+            task: size[rows & (table["task"] == task)] for task in np.unique(table["task"][rows])
+        }
+        if len(np.unique(size[rows])) > 1:
+            size[rows] = np.exp(np.mean([np.log(n).mean() for n in own.values()]))
+            changed.append(w)
+    if not changed:
+        return table
+    note = (
+        f"width {listed(changed)}: model sizes differ between tasks; their geometric mean stands "
+        "for the width"
+    )
+    return Table(columns | {"model_size": size}, [*table.warnings, note])
+
+
+def known_sizes(cells: list[Cell]) -> list[float]:
+    """The model sizes of the table, ascending."""
+    return sorted({c.model_size for c in cells if np.isfinite(c.model_size)})
+
+
+def choose_size(cells: list[Cell], options: Options, notes: list[str]) -> list[Cell]:
+    """The cells of one model size, for the laws in the UTD alone."""
+    sizes = known_sizes(cells)
+    chosen = options.model_size if isinstance(options.model_size, (int, float)) else None
+    if sizes and chosen is not None:
+        return cells_lib.select(cells, "model_size", float(chosen))
+    if len(sizes) < 2:
         return cells
-    chosen = options.model_size
-    if chosen is None and len(sizes) > 1:
-        if DEFAULT_MODEL_SIZE not in sizes:
-            raise ScalingError(
-                f"the table has several model sizes ({listed(sizes)}); choose one with "
-                "--model_size="
-            )
-        chosen = DEFAULT_MODEL_SIZE
-        notes.append(
-            f"the table has model sizes {listed(sizes)}: fitted {chosen:g} (the "
-            "published nominal size); --model_size= selects another"
-        )
-    return cells if chosen is None else cells_lib.select(cells, "model_size", chosen)
+    why = "the published nominal size"
+    chosen = DEFAULT_MODEL_SIZE
+    if chosen not in sizes:
+        middle = np.log(sizes).mean()
+        chosen = min(sizes, key=lambda n: abs(np.log(n) - middle))
+        why = "the nearest to their geometric mean"
+    notes.append(
+        f"the table has model sizes {listed(sizes)}: the laws in the UTD alone are of {chosen:g} "
+        f"({why}); --model_size= selects another"
+    )
+    return cells_lib.select(cells, "model_size", chosen)
 
 
 def fill_blanks(cells: list[Cell], options: Options, notes: list[str]) -> tuple[list[Cell], float]:
@@ -68,9 +107,11 @@ def fill_blanks(cells: list[Cell], options: Options, notes: list[str]) -> tuple[
         cells = [
             replace(c, batch_size=_batch(value, c.utd)) if b else c for c, b in zip(cells, blank)
         ]
-    known = {c.model_size for c in cells if np.isfinite(c.model_size)}
+    known = known_sizes(cells)
     if known:
-        return cells, known.pop()
+        return cells, known[0]
+    if isinstance(options.model_size, tuple):
+        raise ScalingError("the table has no model sizes; --model_size= takes one number to fill")
     if options.model_size is not None:
         return cells, float(options.model_size)
     if options.net is not None:
@@ -86,6 +127,18 @@ def _batch(value: float | str, utd: float) -> float:
     return rule.batch_at_1 * utd**rule.batch_slope
 
 
+def without_resets(cells: list[Cell], options: Options, notes: list[str]) -> list[Cell]:
+    """Apply the reset filter where asked for; say so where it seems to be missing."""
+    if options.reset_grad_steps:
+        return cells_lib.without_resets(cells, options.reset_grad_steps)
+    if any("bro" in c.algo.lower() for c in cells):
+        notes.append(
+            "BRO resets its networks; --reset_grad_steps=2.5e6 drops the relearning dips (not "
+            "applied)"
+        )
+    return cells
+
+
 def make_levels(cells: list[Cell], options: Options, notes: list[str]) -> tuple[Scale, np.ndarray]:
     """Return scale and thresholds J, ascending."""
     max_return = options.max_return
@@ -93,6 +146,8 @@ def make_levels(cells: list[Cell], options: Options, notes: list[str]) -> tuple[
         return cells_lib.make_scale(cells, max_return), np.unique(
             np.asarray(options.thresholds, float)
         )
+    if max_return == "cos":
+        return cells_lib.make_scale(cells, "cos"), np.linspace(0.0, 1000.0, COS_LEVELS)
     scale = cells_lib.make_scale(cells, "auto" if max_return is None else max_return)
     levels = cells_lib.auto_thresholds(cells, scale)
     if max_return is None:

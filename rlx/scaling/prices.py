@@ -1,6 +1,7 @@
 """What data and updates cost: the compute axis of the data-compute frontier (specification 3.1.3).
 
 C(s) = 10 * N * B*(s) * s * D(s)   FLOPs,  B*(s) = batch_at_1 * s ** batch_slope
+C(s) = w1 * s ** m * D(s)          seconds, as measured (specification 13.10)
 """
 
 from __future__ import annotations
@@ -23,22 +24,24 @@ class Prices:
 
     kappa = 10 * N * B(1) and m = 1 + slope, for the pooled batch rule B(s) = batch_at_1 * s **
     batch_slope. `batch_samples`, `slope_samples` [K] or None (rule taken as exact).
+    `seconds`: (log w1, m) of measured seconds per transition; then everything is in seconds and the
+    batch rule is not used.
     """
 
     model_size: float
     batch_at_1: float
     batch_slope: float
     delta: float
+    seconds: tuple[float, float] | None = None
     batch_samples: np.ndarray | None = field(default=None, repr=False)
     slope_samples: np.ndarray | None = field(default=None, repr=False)
 
     def __post_init__(self):
         if not self.delta >= 0:
             raise ScalingError(
-                f"delta={self.delta:g}; the price of a transition must be >= 0 FLOPs (0: data is "
-                "free)"
+                f"delta={self.delta:g}; the price of a transition must be >= 0 (0: data is free)"
             )
-        if not self.model_size > 0:
+        if self.seconds is None and not self.model_size > 0:
             raise ScalingError(
                 f"model_size={self.model_size:g}; must be a positive number of critic parameters"
             )
@@ -47,13 +50,22 @@ class Prices:
         """Pooled B*(sigma), samples."""
         return self.batch_at_1 * np.asarray(sigma, float) ** self.batch_slope
 
+    @property
+    def exponent(self) -> float:
+        """m of the price kappa * s**m."""
+        return 1.0 + self.batch_slope if self.seconds is None else self.seconds[1]
+
     def per_transition(self, sigma: np.ndarray | float) -> np.ndarray:
-        """FLOPs of the updates that belong to one transition at UTD sigma."""
+        """Cost of the updates that belong to one transition at UTD sigma."""
         sigma = np.asarray(sigma, float)
+        if self.seconds is not None:
+            return np.exp(self.seconds[0]) * sigma ** self.seconds[1]
         return FLOPS_PER_PARAMETER_SAMPLE * self.model_size * self.batch_size(sigma) * sigma
 
     def samples(self, replicates: int) -> tuple[np.ndarray, np.ndarray]:
         """(kappa [K], m [K]) over bootstraps."""
+        if self.seconds is not None:
+            return np.full(replicates, np.exp(self.seconds[0])), np.full(replicates, self.exponent)
         batch = (
             np.full(replicates, self.batch_at_1)
             if self.batch_samples is None
@@ -73,7 +85,21 @@ def frontier(law: PowerLaw, prices: Prices, sigma: np.ndarray) -> tuple[np.ndarr
     return data, prices.per_transition(sigma) * data
 
 
-def from_summary(budget_law: dict) -> Prices:
-    """The prices of a `fit.json`'s `budget_law`."""
-    names = ("model_size", "batch_at_utd_1", "batch_slope", "delta")
-    return Prices(*(budget_law[name] for name in names))
+def from_summary(
+    budget_law: dict, delta: float | None = None, samples: dict | None = None
+) -> Prices:
+    """The prices of a `fit.json`'s `budget_law`, at another `delta` if given.
+
+    Args:
+      samples: of the result, for the batch rule's replicates.
+    """
+    names = ("model_size", "batch_at_utd_1", "batch_slope")
+    values = [np.nan if budget_law[name] is None else budget_law[name] for name in names]
+    line, samples = budget_law.get("seconds_line"), samples or {}
+    return Prices(
+        *values,
+        delta=budget_law["delta"] if delta is None else delta,
+        seconds=None if line is None else tuple(line),
+        batch_samples=samples.get("batch_at_1"),
+        slope_samples=samples.get("batch_slope"),
+    )

@@ -5,52 +5,59 @@ result = report("runs.csv", thresholds=[300, 500, 700], delta=1e9);   write(resu
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
-from pathlib import Path
+from dataclasses import asdict, replace
 
 import numpy as np
 
-from rlx.scaling import data_law, published, rules, stats, summary
+from rlx.scaling import data_law, overfit, prepare, rules, size_report, stats, summary, wallclock
 from rlx.scaling import options as options_lib
 from rlx.scaling.analysis import Study, study
 from rlx.scaling.data_law import PowerLaw
 from rlx.scaling.errors import ScalingError
 from rlx.scaling.prices import Prices
+from rlx.scaling.published_report import report_published
+from rlx.scaling.result import VERSION, Result, load, write
+from rlx.scaling.size_study import size_study
 from rlx.scaling.table import Source, Table, read_table
 
-VERSION = 1
-FIT_COLUMNS = ("benchmark", "J", "alpha", "b", "c")  # of a table of published coefficients
+__all__ = ["load", "report", "report_published", "write"]
 
 
-def report(table: Table | Source | list, **options) -> dict:
+def report(table: Table | Source | list, **options) -> Result:
     """The whole analysis of a results table, as a strict-JSON dict (specification section 4).
 
     Args:
       table: anything `rlx.scaling.table.read_table` accepts, or its result.
-      **options: see `rlx.scaling.options.Options`.
+      **options: see `rlx.scaling.options.Options`; `preset` names a row of its PRESETS.
     Returns:
       the content of `fit.json`: version, kind, config, rules, data_law, budget_law, extrapolation,
-      per_task, learning_curves, missing, warnings.
+      per_task, task_scale, size_axis, measured, overfit, widths, learning_curves, missing,
+      warnings; bootstrap replicates as its attribute `samples`.
     """
     chosen = options_lib.make(options)
     checked = table if isinstance(table, Table) else read_table(table, chosen.return_source)
+    checked = prepare.nominal_sizes(checked)
     s = study(checked, chosen)
     laws = fit_laws(s)
-    prices = make_prices(s)
+    measured = wallclock.measure(checked, chosen)
+    line = wallclock.at_size(measured, s.model_size)
+    prices = make_prices(s, line)
     bounds = (float(s.sigma[0]), float(s.sigma[-1]))
     budget_law = None
     if prices is not None:
-        budget_law = summary.budget_part(laws, prices, bounds, chosen, s.warnings)
+        budget_law = summary.budget_part(laws, prices, bounds, chosen, s.warnings, line)
     flag_laws(laws, s.warnings)
-    return summary.plain({
+    size_axis, size_samples = _size_axis(checked, chosen, measured, s.warnings)
+    content = summary.plain({
         "version": VERSION,
         "kind": "table",
         "config": {
             **asdict(chosen), "tasks": s.tasks, "utds": s.sigma, "thresholds": s.levels,
             "model_size": s.model_size, "delta": None if prices is None else prices.delta,
             "return_base": s.scale.base, "return_top": s.scale.top,
-            "batch_size": sorted({c.batch_size for c in s.cells.values()}),
+            "batch_size": sorted({c.batch_size for c in s.cells.values()}), "unit": chosen.unit,
+            "seeds": int(np.median([len(c.seeds) for c in s.cells.values()])),
+            "next_seed": 1 + max((int(x) for x in checked["seed"] if x.isdecimal()), default=-1),
         },
         "rules": {
             "batch_size": summary.rule_summary(s.batch_rule),
@@ -69,10 +76,46 @@ def report(table: Table | Source | list, **options) -> dict:
         "budget_law": budget_law,
         "extrapolation": leave_largest_utd_out(s, budget_law),
         "per_task": summary.per_task(s, prices),
+        "task_scale": s.task_scale,
+        "size_axis": size_axis,
+        "measured": measured,
+        "overfit": overfit.correlations(checked, chosen),
+        "widths": wallclock.widths(checked),
         "learning_curves": summary.learning_curves(s),
         "missing": s.missing,
         "warnings": s.warnings,
     })  # fmt: skip
+    return Result(content, _samples(s, laws, prices) | size_samples)
+
+
+def _size_axis(
+    table: Table, options: options_lib.Options, measured: dict | None, notes: list[str]
+) -> tuple[dict | None, dict[str, np.ndarray]]:
+    """The model-size part, or None (with a warning when the table has the axis but it fails)."""
+    if isinstance(options.model_size, (int, float)):
+        return None, {}
+    try:
+        s = size_study(table, options)
+        return (None, {}) if s is None else size_report.size_part(s, measured)
+    except ScalingError as error:
+        notes.append(f"no model-size axis: {error}")
+        return None, {}
+
+
+def _samples(
+    s: Study, laws: list[tuple[float, PowerLaw]], prices: Prices | None
+) -> dict[str, np.ndarray]:
+    """Bootstrap replicates that `recommend` and `suggest` need, by name."""
+    if s.pooled_samples is None or s.D_samples is None:
+        return {}
+    logs = {"log_D": s.D_samples, "log_pooled": s.pooled_samples}
+    out = {name: np.log(v).astype(np.float32) for name, v in logs.items()}
+    if all(law.samples is not None for _, law in laws):
+        for name in ("Dmin", "k", "alpha"):
+            out[f"law/{name}"] = np.stack([law.samples[name] for _, law in laws], axis=1)
+    if prices is not None and prices.batch_samples is not None:
+        out |= {"batch_at_1": prices.batch_samples, "batch_slope": prices.slope_samples}
+    return out
 
 
 def _table(s: Study) -> list[dict]:
@@ -115,9 +158,17 @@ def flag_laws(laws: list[tuple[float, PowerLaw]], notes: list[str]) -> None:
             notes.append(f"{text} at J = {', '.join(levels)}")
 
 
-def make_prices(s: Study) -> Prices | None:
+def make_prices(s: Study, line: tuple[float, float] | None = None) -> Prices | None:
     """What transitions and updates cost, or None (with a warning) when the model size is
-    unknown."""
+    unknown.
+
+    Args:
+      line: measured seconds per transition, see `wallclock.at_size`; for compute='seconds'.
+    """
+    if s.options.compute == "seconds":
+        if line is None:
+            raise ScalingError("compute=seconds needs the column wall_s at >= 3 UTDs")
+        return _with_delta(s, Prices(s.model_size, np.nan, np.nan, s.options.delta or 0.0, line))
     if not np.isfinite(s.model_size):
         s.warnings.append(
             "no model size: no compute, no budget law; add the column, --model_size=N or --net="
@@ -132,19 +183,23 @@ def make_prices(s: Study) -> Prices | None:
         and len(samples) == len(s.pooled_samples)
     )
     prices = Prices(
-        s.model_size, s.batch_rule.pooled(), s.batch_rule.slope, s.options.delta or 0.0,
+        s.model_size, s.batch_rule.pooled(), s.batch_rule.slope, s.options.delta or 0.0, None,
         samples if matched else None, s.batch_rule.slope_samples if matched else None,
     )  # fmt: skip
-    if s.options.delta is None:
-        middle = float(np.sqrt(s.sigma[0] * s.sigma[-1]))
-        delta = float(prices.per_transition(middle))
-        s.warnings.append(
-            f"no price of data given: delta = {delta:.3g} FLOPs per transition, the cost of its "
-            "updates at the "
-            f"sweep's middle UTD {middle:.3g}; set --delta="
-        )
-        prices = Prices(**{**prices.__dict__, "delta": delta})
-    return prices
+    return _with_delta(s, prices)
+
+
+def _with_delta(s: Study, prices: Prices) -> Prices:
+    """The default price of a transition, with a warning, where none is given."""
+    if s.options.delta is not None:
+        return prices
+    middle = float(np.sqrt(s.sigma[0] * s.sigma[-1]))
+    delta = float(prices.per_transition(middle))
+    s.warnings.append(
+        f"no price of data given: delta = {delta:.3g} {s.options.unit} per transition, the cost of "
+        f"its updates at the sweep's middle UTD {middle:.3g}; set --delta="
+    )
+    return replace(prices, delta=delta)
 
 
 def best_summary(s: Study) -> list[dict]:
@@ -187,109 +242,3 @@ def leave_largest_utd_out(s: Study, budget_law: dict | None) -> dict:
             "error_ci": stats.interval(samples),
         })  # fmt: skip
     return summary.extrapolation(s.levels, errors, budget_law, left_out, why)
-
-
-def report_published(benchmark: str, rows: list[dict] | None = None, **options) -> dict:
-    """The published coefficients of a benchmark as a result: same dict, no intervals (none were
-    published).
-
-    Args:
-      benchmark: 'dmc' or 'gym'.
-      rows: of a data_fits.csv-shaped table; None: the shipped one.
-      **options: `method`, `holdout`, `delta`, `model_size` as in `report`, and `data_scale` M (env
-      steps).
-    """
-    constants = published.benchmark(benchmark)
-    data_scale = float(options.pop("data_scale", None) or constants.data_scale)
-    chosen = options_lib.make(options)
-    notes = ["published coefficients: no runs, so no intervals and no leave-one-UTD-out error"]
-    rows = [r for r in rows or published.rows("data_fits.csv") if r["benchmark"] == benchmark]
-    ruled = [r for r in rows if r.get("hparams", "rule") == "rule"]
-    if not ruled:
-        raise ScalingError(
-            f"the table of coefficients has no rows of benchmark '{benchmark}' with hparams 'rule'"
-        )
-    laws = _published_laws(ruled, data_scale)
-    constant = _published_laws([r for r in rows if r not in ruled], constants.constant_scale)
-    source = rules.published_rule(benchmark)
-    delta = constants.delta if chosen.delta is None else chosen.delta
-    prices = Prices(
-        chosen.model_size or constants.model_size, source.batch_at_1, source.batch_slope, delta
-    )
-    budget_law = summary.budget_part(laws, prices, constants.utd_range, chosen, notes)
-    tasks = sorted(
-        {r["task"] for r in published.rows("hparam_rules.csv") if r["benchmark"] == benchmark}
-    )
-    each = {task: rules.published_rule(benchmark, task) for task in tasks}
-    batch = rules.Rule(source.batch_slope, {t: r.batch_at_1 for t, r in each.items()})
-    rate = rules.Rule(source.rate_slope, {t: r.rate_at_1 for t, r in each.items()})
-    low, high = constants.utd_range
-    sigma = low * 2.0 ** np.arange(round(np.log2(high / low)) + 1)
-    return summary.plain({
-        "version": VERSION,
-        "kind": "published",
-        "config": {
-            **asdict(chosen), "benchmark": benchmark, "tasks": tasks, "utds": sigma,
-            "data_scale": data_scale,
-            "thresholds": [J for J, _ in laws], "model_size": prices.model_size, "delta": delta,
-            "source": source.source,
-        },
-        "rules": {
-            "batch_size": summary.rule_summary(batch), "learning_rate": summary.rule_summary(rate),
-            "best": [], "table": rules.tabulate(batch, rate),
-        },
-        "data_law": [summary.law_summary(law, J, sigma, None, None, tasks) for J, law in laws],
-        "data_law_constant": [
-            summary.law_summary(law, J, sigma, None, None, tasks) for J, law in constant
-        ],
-        "budget_law": budget_law,
-        "extrapolation": summary.extrapolation(
-            [J for J, _ in laws], [], budget_law, np.nan, notes[0]
-        ),
-        "per_task": {},
-        "learning_curves": [],
-        "missing": [],
-        "warnings": notes,
-    })  # fmt: skip
-
-
-def _published_laws(rows: list[dict], data_scale: float) -> list[tuple[float, PowerLaw]]:
-    """(J, law) per row of normalised coefficients: D = M * (c + (s / b)**-alpha), hence k = M *
-    b**alpha."""
-    laws = []
-    for row in rows:
-        J, alpha, b, c = (float(row[name]) for name in ("J", "alpha", "b", "c"))
-        laws.append((J, PowerLaw(data_scale * c, data_scale * b**alpha, alpha)))
-    return sorted(laws, key=lambda pair: pair[0])
-
-
-def write(result: dict, out_dir: str | Path, overwrite: bool = False) -> list[Path]:
-    """Write fit.json, report.txt and the figures (PNG and SVG); refuses to replace a fit.json
-    unless told to."""
-    from rlx.scaling import plots, text
-
-    out = Path(out_dir)
-    if (out / "fit.json").exists() and not overwrite:
-        raise ScalingError(f"{out / 'fit.json'} exists; add --overwrite or choose another --out")
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "fit.json").write_text(
-        json.dumps(result, indent=1, allow_nan=False) + "\n", encoding="utf-8"
-    )
-    (out / "report.txt").write_text(text.render(result), encoding="utf-8")
-    return [out / "fit.json", out / "report.txt", *plots.write_all(result, out)]
-
-
-def load(out_dir: str | Path) -> dict:
-    """Read back the fit.json of a report directory."""
-    path = Path(out_dir) / "fit.json" if Path(out_dir).suffix != ".json" else Path(out_dir)
-    if not path.exists():
-        raise ScalingError(
-            f"no fit.json in {out_dir}; make one with: python -m rlx.scaling fit TABLE --out "
-            f"{out_dir}"
-        )
-    result = json.loads(path.read_text(encoding="utf-8"))
-    if result.get("version") != VERSION:
-        raise ScalingError(
-            f"{path}: version {result.get('version')}, this rlx reads {VERSION}; fit it again"
-        )
-    return result

@@ -79,15 +79,20 @@ def law_summary(
     }  # fmt: skip
 
 
-def optimum_summary(o: Optimum, prices: Prices, net: tuple | None) -> dict:
-    """One entry of `budget_law.optima`; `flops_exact` where the nets are known."""
+def optimum_summary(
+    o: Optimum, prices: Prices, net: tuple | None, line: tuple[float, float] | None = None
+) -> dict:
+    """One entry of `budget_law.optima`; `flops_exact` where the nets are known, `seconds` where the
+    runs measured them (`line`, see `wallclock.at_size`)."""
     samples = o.samples or {}
     out = {"J": o.J, "at_bound": o.at_bound or None, "failed": o.failed}
     for name in ("utd", "data", "compute", "budget"):
         out[name] = getattr(o, name)
         out[f"{name}_ci"] = stats.interval(samples[name]) if samples else [np.nan, np.nan]
-    out["flops_paper"] = o.compute
-    out["flops_exact"] = exact_compute(net, prices, o.utd, o.data) if net else np.nan
+    by_rule = prices.seconds is None
+    out["flops_paper"] = o.compute if by_rule else np.nan
+    out["flops_exact"] = exact_compute(net, prices, o.utd, o.data) if net and by_rule else np.nan
+    out["seconds"] = np.nan if line is None else np.exp(line[0]) * o.utd ** line[1] * o.data
     return out
 
 
@@ -98,7 +103,9 @@ def exact_compute(net: tuple, prices: Prices, utd: float, data: float) -> float:
     return data * (utd * float(prices.batch_size(utd)) * count.per_update + count.per_env_step)
 
 
-def budget_summary(optima: list[Optimum], prices: Prices, law: BudgetLaw | None, options) -> dict:
+def budget_summary(
+    optima: list[Optimum], prices: Prices, law: BudgetLaw | None, options, line: tuple | None = None
+) -> dict:
     """`budget_law`: the law (null where it cannot be fitted), the optima and the held-out
     errors."""
     out = {
@@ -109,8 +116,9 @@ def budget_summary(optima: list[Optimum], prices: Prices, law: BudgetLaw | None,
         "data_vs_compute": None, "band": None, "holdout_errors": [], "levels": [],
         "delta": prices.delta, "model_size": prices.model_size,
         "batch_at_utd_1": prices.batch_at_1, "batch_slope": prices.batch_slope,
+        "seconds_line": prices.seconds,
         "method": options.method, "holdout": options.holdout,
-        "optima": [optimum_summary(o, prices, options.net) for o in optima],
+        "optima": [optimum_summary(o, prices, options.net, line) for o in optima],
     }  # fmt: skip
     if law is None:
         return out
@@ -149,6 +157,7 @@ def budget_part(
     bounds: tuple[float, float],
     options,
     notes: list[str],
+    line: tuple[float, float] | None = None,
 ) -> dict:
     """Optimum per level, the law through them, and warnings about edges of the measured range."""
     optima = [budget.optimal_utd(law, prices, bounds, J, options.method) for J, law in laws]
@@ -172,7 +181,7 @@ def budget_part(
             "range: the budget law has "
             "no interval and leans towards the middle of the range; add UTDs there or change delta"
         )
-    return budget_summary(optima, prices, law, options)
+    return budget_summary(optima, prices, law, options, line)
 
 
 def extrapolation(
@@ -225,6 +234,8 @@ def per_task(s: Study, prices: Prices | None) -> dict:
         if prices is not None and s.batch_rule is not None and task in s.batch_rule.value_at_1:
             batch = s.batch_rule.value_at_1[task] * s.sigma**s.batch_rule.slope
             per_step = FLOPS_PER_PARAMETER_SAMPLE * prices.model_size * batch * s.sigma
+            if prices.seconds is not None:
+                per_step = prices.per_transition(s.sigma)
             entry["compute"] = per_step[:, None] * s.D[i]
         out[task] = entry
     return out

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from rlx.scaling import size_text
+
 
 def number(value: float | None, digits: int = 4) -> str:
     """4 significant digits; 'n/a' for null."""
@@ -22,7 +24,9 @@ def render(result: dict) -> str:
         _extrapolation(result),
         _data(result),
         _budget(result),
+        size_text.size_axis(result),
         _rules(result),
+        size_text.overfitting(result),
         _weak(result),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -35,9 +39,13 @@ def _head(result: dict) -> str:
         f"tasks: {', '.join(c['tasks'])}",
         f"UTDs: {', '.join(number(u) for u in c['utds'])}   N: {number(c['model_size'])} critic "
         "parameters   "
-        f"delta: {number(c['delta'])} FLOPs per transition",
-        "D: env steps.  C = 10 N B(s) s D and F = C + delta D: FLOPs.  [..]: 95 % intervals.",
+        f"delta: {number(c['delta'])} {c['unit']} per transition",
+        f"D: env steps.  C = {_price(c)} and F = C + delta D: {c['unit']}.  [..]: 95 % intervals.",
     ])  # fmt: skip
+
+
+def _price(config: dict) -> str:
+    return "10 N B(s) s D" if config["unit"] == "FLOPs" else "measured seconds"
 
 
 def _extrapolation(result: dict) -> str:
@@ -106,6 +114,8 @@ def _budget(result: dict) -> str:
         edge = f"  AT THE {o['at_bound'].upper()} EDGE" if o["at_bound"] else ""
         edge += "  FIT FAILED" if o["failed"] else ""
         exact = f"  C exact {number(o['flops_exact'])}" if o["flops_exact"] is not None else ""
+        if o["seconds"] is not None:
+            exact += f"  seconds {number(o['seconds'])}"
         lines.append(
             f"  J {number(o['J'])}: sigma* {number(o['utd'])} {span(o['utd_ci'])}  D "
             f"{number(o['data'])}  "

@@ -12,7 +12,7 @@ from rlx.scaling.report import report
 def test_the_shipped_bro_curves_from_the_command_line(tmp_path, capsys):
     out = str(tmp_path / "bro")
     assert (
-        main(["fit", str(published.path("bro_dmc_curves.csv.gz")), "--out", out, "--bootstrap=200"])
+        main(["fit", str(published.path("bro_dmc_curves.csv.gz")), "--out", out, "--bootstrap=100"])
         == 0
     )
     text = capsys.readouterr().out

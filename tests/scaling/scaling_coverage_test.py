@@ -76,7 +76,7 @@ def test_intervals_hold_the_truth_in_twenty_repetitions():
 @pytest.mark.slow
 @pytest.mark.parametrize("seeds", [4, 8])
 def test_intervals_hold_the_truth_in_fifty_repetitions(seeds):
-    got = coverage(repetitions=50, bootstrap=1000, seeds=seeds)
+    got = coverage(repetitions=50, bootstrap=250, seeds=seeds)
     assert got["D"].min() >= 0.9, got
     assert min(got["coefficient"], got["exponent"], got["sigma"]) >= 0.9, got
 

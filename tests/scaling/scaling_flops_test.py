@@ -7,7 +7,7 @@ import itertools
 
 import pytest
 
-from rlx.scaling import flops
+from rlx.scaling import ScalingError, flops
 
 
 def _by_hand(obs, act, hidden):
@@ -94,3 +94,49 @@ def test_pql_is_a_critic_update_and_half_a_policy_update():
         6 * m_a - 2 * f_a + 4 * m_c
     )
     assert got.per_env_step == 2 * m_a
+
+
+def test_bro_counts_its_blocks_heads_and_quantiles():
+    """Against layer-by-layer products: 4 critic blocks, 2 actor blocks, 51 quantiles."""
+    obs, act = 60, 8
+    got = flops.bro(obs, act, 1, critic_width=128, actor_width=64, quantiles=51,
+                    optimistic=False, critic_blocks=4, actor_blocks=2)  # fmt: skip
+    m_c = 2 * ((obs + act) * 128 + 4 * 2 * 128 * 128 + 128 * 51)
+    m_a = obs * 64 + 2 * 2 * 64 * 64 + 64 * 2 * act
+    f_c, f_a = 2 * (obs + act) * 128, obs * 64
+    assert got.per_update == 12 * m_c - 2 * f_c + 8 * m_a - 2 * f_a
+    assert got.critic_params == 2 * (
+        128 * (obs + act + 1) + 2 * 128 + 4 * 2 * (128 * 129 + 2 * 128) + 51 * 129
+    )
+    full = flops.bro(obs, act, 1, 128, 64, 51, True, 4, 2)
+    m_d, f_d = (obs + act) * 64 + 2 * 2 * 64 * 64 + 64 * act, (obs + act) * 64
+    assert full.per_update - got.per_update == 4 * m_c + 2 * m_a + 6 * m_d - 2 * f_d
+    assert full.actor_params - got.actor_params == (
+        m_d + 64 + 2 * 64 + 2 * 2 * (64 + 2 * 64)  # biases and LayerNorms; no bias in the head
+    )
+
+
+def test_pql_with_atoms_and_another_policy_delay():
+    one = flops.pql(60, 8, (64,), (64,), batch_size=12, updates_per_policy_update=2)
+    dist = flops.pql(60, 8, (64,), (64,), batch_size=12, updates_per_policy_update=3, atoms=51)
+    assert dist.critic_params - one.critic_params == 2 * 50 * 65
+    assert dist.breakdown["target_critic"] - one.breakdown["target_critic"] == 12 * 4 * 64 * 50
+    assert 2 * one.breakdown["actor_update_actor"] == 3 * dist.breakdown["actor_update_actor"]
+    with pytest.raises(ValueError, match="atoms=0"):
+        flops.pql(60, 8, (64,), (64,), 12, atoms=0)
+
+
+def test_a_learner_by_name():
+    dims = dict(obs_dim=223, action_dim=38, batch_size=1)
+    assert flops.flops("bro", **dims) == flops.bro(223, 38, 1)
+    with pytest.raises(ScalingError, match=r"unknown dimension of bro 'blocks'.*critic_blocks"):
+        flops.flops("bro", **dims, blocks=2)
+    with pytest.raises(ScalingError, match="unknown learner 'ppo'"):
+        flops.flops("ppo")
+
+
+@pytest.mark.parametrize("width, depth", [(1, 2), (64, 1), (256, 2), (777, 3)])
+def test_the_width_that_has_a_number_of_parameters(width, depth):
+    exact = flops.mlp([23, *[width] * depth, 1]).times(2).params
+    assert flops.width_for(exact, 23, depth) == width
+    assert flops.width_for(exact * 1.0001, 23, depth) == width

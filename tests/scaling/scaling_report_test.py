@@ -247,13 +247,14 @@ def test_no_model_size_means_no_compute(table):
     assert given["budget_law"]["model_size"] == 1e5
 
 
-def test_several_algorithms_or_sizes_must_be_chosen(table):
+def test_several_algorithms_must_be_chosen_and_of_several_sizes_one_is_told(table):
     other = dict(table, algo=np.full(len(table["utd"]), "td3"))
     with pytest.raises(ScalingError, match="several algorithms \\(sac, td3\\)"):
         report(synthetic.joined([table, other]))
     larger = dict(table, model_size=np.full(len(table["utd"]), 3e5))
-    with pytest.raises(
-        ScalingError,
-        match=r"model sizes \(100000, 300000\); choose one with --model_size=",
-    ):
-        report(synthetic.joined([table, larger]))
+    both = synthetic.joined([table, larger])
+    told = report(both, thresholds=LEVELS, delta=4e8, bootstrap=0)
+    assert told["config"]["model_size"] in (1e5, 3e5) and told["size_axis"] is None
+    assert any("model sizes 100000, 300000" in w for w in told["warnings"])
+    with pytest.raises(ScalingError, match=r"unknown model_size '7\.0'"):
+        report(both, model_size=7.0)

@@ -42,6 +42,19 @@ BENCHMARKS = {
 }
 
 
+# Lowest threshold per task of the BRO study with model sizes (prestonfu/model_scaling,
+# scripts/constants.py).
+COS_BASES = {
+    "acrobot-swingup": 200.0,
+    "cheetah-run": 450.0,
+    "finger-turn": 400.0,
+    "fish-swim": 200.0,
+    "hopper-hop": 150.0,
+    "quadruped-run": 200.0,
+    "walker-run": 350.0,
+}
+
+
 def benchmark(name: str) -> PublishedBenchmark:
     """The constants of a published benchmark, or an error that lists them."""
     if name not in BENCHMARKS:

@@ -10,8 +10,6 @@ Every rung is one program; the same command goes on where it was stopped. The ta
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import sys
 from pathlib import Path
@@ -20,10 +18,11 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from configs.common import sobol
+from experiments import search_table
 from experiments.scaling_laws import DEFAULT, HINTS
 from experiments.scaling_points import at_utd
 from rlx import agents, envs
-from rlx.infra import cli, distributed, errors, files, runtime
+from rlx.infra import cli, distributed, errors, runtime
 from rlx.train import campaign, halving
 
 SHORT = {
@@ -69,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     if code:
         return code
-    return distributed.on_main(lambda: finish(root, len(plan), order), "search table")
+    return distributed.on_main(lambda: search_table.finish(root, len(plan), order), "search table")
 
 
 def draw(config: ConfigDict) -> list[dict[str, float]]:
@@ -87,28 +86,6 @@ def report(entry: campaign.Entry, facts: dict[str, Any]) -> dict[str, Any]:
     kept = ("status", "env_steps", "grad_steps", "wall_s", "updates_per_s", "compile_s")
     settings = [dict(run.hp) for run in entry.runs]
     return {**{key: facts[key] for key in kept}, "settings": settings, "nan_runs": facts["dead"]}
-
-
-def finish(root: Path, rungs: int, order: list[dict[str, float]]) -> int:
-    """Write `search.csv` and print the last rung, best first."""
-    rows: list[dict[str, Any]] = []
-    for k in range(rungs):
-        found = json.loads((root / f"rung_{k}" / "result.json").read_text(encoding="utf-8"))
-        runs = zip(found["ids"], found["settings"], found["returns"], strict=True)
-        head = {"rung": k, "env_steps": found["env_steps"]}
-        rows += [head | {"run": run, **hp, "return": value} for run, hp, value in runs]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    files.write_text(root / "search.csv", text.getvalue())
-    last = [row for row in rows if row["rung"] == rungs - 1]
-    for place, point in enumerate(order, start=1):
-        own = [row["return"] for row in last if all(row[name] == point[name] for name in point)]
-        said = "  ".join(f"{name} {value:g}" for name, value in point.items())
-        print(f"{place}. {said}  return {', '.join(f'{value:.1f}' for value in own)}")
-    print(f"written: {root / 'search.csv'}")
-    return 0
 
 
 if __name__ == "__main__":

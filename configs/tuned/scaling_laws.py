@@ -21,6 +21,15 @@ PENDULUM = {
 }
 CARTPOLE = {"env.action_repeat": 2, "learner.lr": 1e-3}
 
+# The variant of the scaling studies, without the optimistic actor, at a size that a CPU trains.
+SMALL_BRO = {
+    "learner.critic_hidden": (64,),
+    "learner.actor_hidden": (64,),
+    "learner.quantiles": 16,
+    "learner.optimistic": False,
+    "learner.batch_size": 128,
+}
+
 TUNED = {
     "sac": {
         # MJX. A prototype reached 700 within 15 000 transitions at UTD 8 with these.
@@ -28,8 +37,16 @@ TUNED = {
         "pendulum": SMALL | PENDULUM,
     },
     "bro": {
-        "CartpoleSwingup": CARTPOLE,
+        "CartpoleSwingup": SMALL_BRO | CARTPOLE,
         "pendulum": PENDULUM,
     },
     "pql": {},
+}
+
+# Lengths of the option `study`, transitions for each of its six UTDs, and the levels J of its fits.
+STUDY_ENV = {
+    "CartpoleSwingup": {
+        "sweep.env_steps": (50_000, 40_000, 28_000, 20_000, 14_000, 11_000),
+        "fit.thresholds": (250.0, 300.0, 350.0, 400.0, 450.0, 500.0),
+    },
 }

@@ -117,7 +117,7 @@ def get_config(arg: str = "") -> ConfigDict:
         "tuned": TUNED[option.algo].get(env_name, {}),  # what is tuned for a task beats `wide`
         "demo": DEMO if option.demo else {},
         "smoke": SMOKE if option.smoke else {},
-        "study": STUDY | STUDY_ENV.get(env_name, {}) if option.study else {},
+        "study": STUDY | STUDY_ENV[option.algo].get(env_name, {}) if option.study else {},
         "grid": GRID if option.grid else {},
         "sizes": SIZES if option.sizes else {},
     }

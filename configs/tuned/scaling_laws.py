@@ -19,8 +19,15 @@ PENDULUM = {
     "fit.return_range": (-1600.0, -100.0),
     "fit.thresholds": (300.0, 400.0, 500.0, 600.0, 700.0, 800.0, 850.0, 900.0),
 }
+PENDULUM_PQL = {
+    "learner.reward_scale": 0.1,
+    "train.env_steps": 600_000,
+    "fit.return_range": (-1600.0, -100.0),
+}
 CARTPOLE = {"env.action_repeat": 2, "learner.lr": 1e-3}
 
+QUICK = {"env.action_repeat": 4, "learner.lr": 1e-3, "train.learning_starts": 504}
+REACHER = {"fit.return_range": (-300.0, 0.0)}
 # The variant of the scaling studies, without the optimistic actor, at a size that a CPU trains.
 SMALL_BRO = {
     "learner.critic_hidden": (64,),
@@ -34,19 +41,44 @@ TUNED = {
     "sac": {
         # MJX. A prototype reached 700 within 15 000 transitions at UTD 8 with these.
         "CartpoleSwingup": SMALL | CARTPOLE | {"learner.layer_norm": True},
+        "CartpoleBalance": SMALL | QUICK | {"learner.layer_norm": True},
+        "brax/reacher": SMALL | QUICK | REACHER | {"learner.layer_norm": True},
         "pendulum": SMALL | PENDULUM,
     },
     "bro": {
         "CartpoleSwingup": SMALL_BRO | CARTPOLE,
+        "CartpoleBalance": SMALL_BRO | QUICK,
+        "brax/reacher": SMALL_BRO | QUICK | REACHER,
         "pendulum": PENDULUM,
     },
-    "pql": {},
+    "pql": {
+        "pendulum": PENDULUM_PQL,
+        "brax/inverted_pendulum": {"learner.reward_scale": 0.1},
+    },
 }
 
 # Lengths of the option `study`, transitions for each of its six UTDs, and the levels J of its fits.
+SWINGUP_LEVELS = {"fit.thresholds": (250.0, 300.0, 350.0, 400.0, 450.0, 500.0)}
+BALANCE_STUDY = {
+    "sweep.env_steps": (12_000, 9_000, 7_000, 5_000, 4_000, 3_000),
+    "fit.thresholds": (400.0, 500.0, 600.0, 700.0, 800.0, 900.0),
+}
+REACHER_STUDY = {
+    "sweep.env_steps": (16_000, 14_000, 11_000, 8_000, 6_000, 5_000),
+    "fit.thresholds": (450.0, 500.0, 550.0, 600.0, 650.0),  # returns of -165 ... -105
+}
 STUDY_ENV = {
-    "CartpoleSwingup": {
-        "sweep.env_steps": (50_000, 40_000, 28_000, 20_000, 14_000, 11_000),
-        "fit.thresholds": (250.0, 300.0, 350.0, 400.0, 450.0, 500.0),
+    "sac": {
+        "CartpoleSwingup": SWINGUP_LEVELS
+        | {"sweep.env_steps": (50_000, 40_000, 28_000, 20_000, 14_000, 11_000)},
+        "CartpoleBalance": BALANCE_STUDY,
+        "brax/reacher": REACHER_STUDY,
     },
+    "bro": {
+        "CartpoleSwingup": SWINGUP_LEVELS
+        | {"sweep.env_steps": (30_000, 24_000, 17_000, 12_000, 9_000, 7_000)},
+        "CartpoleBalance": BALANCE_STUDY,
+        "brax/reacher": REACHER_STUDY,
+    },
+    "pql": {},
 }

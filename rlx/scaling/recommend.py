@@ -157,7 +157,8 @@ def _runs(result: dict, f: Forecast, advice: dict) -> list[dict]:
     out = []
     for task in scale:
         run = {
-            "task": task, "utd": float(f"{advice['utd']:.3g}"), "width": advice["width"],
+            "task": task, "algo": result["config"]["algo"],
+            "utd": float(f"{advice['utd']:.3g}"), "width": advice["width"],
             "size": advice["size"], "batch_size": advice["batch_size"].get(task),
             "learning_rate": advice["learning_rate"].get(task),
             "env_steps": math.ceil(advice["data"] * scale[task]),
@@ -171,7 +172,8 @@ def _runs(result: dict, f: Forecast, advice: dict) -> list[dict]:
 
 def command(run: dict, seeds: str = "") -> str:
     """A ready command line; settings that the fit does not know are left to the config."""
-    parts = [PROGRAM, f"--utd={run['utd']:g}"]
+    parts = [PROGRAM, *([f"--algo={run['algo']}"] if run.get("algo") in flops.LEARNERS else [])]
+    parts.append(f"--utd={run['utd']:g}")
     if run.get("batch_size"):
         parts.append(f"--batch_size={run['batch_size']}")
     if run.get("learning_rate"):

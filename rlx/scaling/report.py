@@ -53,7 +53,8 @@ def report(table: Table | Source | list, **options) -> Result:
         "kind": "table",
         "config": {
             **asdict(chosen), "tasks": s.tasks, "utds": s.sigma, "thresholds": s.levels,
-            "model_size": s.model_size, "delta": None if prices is None else prices.delta,
+            "algo": next(iter(s.cells.values())).algo, "model_size": s.model_size,
+            "delta": None if prices is None else prices.delta,
             "return_base": s.scale.base, "return_top": s.scale.top,
             "batch_size": sorted({c.batch_size for c in s.cells.values()}), "unit": chosen.unit,
             "seeds": int(np.median([len(c.seeds) for c in s.cells.values()])),

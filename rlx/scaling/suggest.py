@@ -281,7 +281,8 @@ def _entry(
     commands = [
         command(
             {
-                "task": task, "utd": float(f"{c.at['utd']:.3g}"), "width": width,
+                "task": task, "algo": result["config"]["algo"],
+                "utd": float(f"{c.at['utd']:.3g}"), "width": width,
                 "batch_size": batch.get(task), "learning_rate": rate.get(task),
                 "env_steps": int(np.ceil(top * scale[task])),
             },

@@ -74,7 +74,7 @@ def test_the_commands_are_ready_and_sized_for_each_task(result):
     (run,) = advice["runs"]
     assert run["env_steps"] == int(np.ceil(advice["data"]))  # one task: the pooled scale is its own
     assert run["command"] == (
-        f"python -m experiments.scaling_laws --utd={advice['utd']:.3g} "
+        f"python -m experiments.scaling_laws --algo=sac --utd={advice['utd']:.3g} "
         f"--batch_size={advice['batch_size']['synthetic']} "
         f"--lr={advice['learning_rate']['synthetic']:g} --env=synthetic --steps={run['env_steps']}"
     )

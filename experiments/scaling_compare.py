@@ -1,0 +1,88 @@
+"""Compare the data efficiency of algorithms on the same tasks, from tables of finished sweeps.
+
+  python -m experiments.scaling_compare results/scaling_laws/CartpoleSwingup*_study/fit/runs.csv
+
+For every task, the level J is the highest multiple of 50 that every algorithm reaches at every UTD;
+D_J comes with its bootstrap interval over seeds, and so does the ratio to the first algorithm.
+Writes `compare.csv` and `compare.png` into `--out` (default results/scaling_compare).
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from experiments import scaling_compare_plot
+from rlx.infra import errors, files
+from rlx.scaling import cells, stats, table
+from rlx.scaling.curves import Crossings, crossings
+
+LEVELS = np.arange(50.0, 1000.0, 50.0)
+COLUMNS = "task,J,utd,algo,seeds,D,D_low,D_high,ratio,ratio_low,ratio_high".split(",")
+BOOTSTRAP = 2000
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(prog="python -m experiments.scaling_compare", usage=__doc__)
+    parser.add_argument("tables", nargs="+")
+    parser.add_argument("--out", default="results/scaling_compare")
+    parser.add_argument("--baseline", default="sac")
+    args = parser.parse_args(argv)
+    found = cells.make_cells(table.read_table(args.tables), [], [])
+    algos = sorted({cell.algo for cell in found}, key=lambda name: (name != args.baseline, name))
+    if len(algos) < 2 or algos[0] != args.baseline:
+        raise errors.ConfigError(
+            f"compare needs {args.baseline} and another algorithm, the tables have: "
+            + ", ".join(algos)
+        )
+    rows = []
+    for task in sorted({cell.task for cell in found}):
+        rows += compare(task, [cell for cell in found if cell.task == task], algos)
+    out = Path(args.out)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    files.write_text(out / "compare.csv", text.getvalue())
+    print(text.getvalue())
+    scaling_compare_plot.draw(rows, out / "compare.png")
+    print(f"written: {out / 'compare.csv'}, {out / 'compare.png'}")
+    return 0
+
+
+def compare(task: str, own: list[cells.Cell], algos: Sequence[str]) -> list[dict]:
+    """Rows of one task: the UTDs that all algorithms ran, at the highest level that all reach."""
+    reached: dict[tuple[str, float], Crossings] = {}
+    for index, cell in enumerate(own):
+        reached[cell.algo, cell.utd] = crossings(
+            cell.steps, cell.returns, LEVELS, BOOTSTRAP, seed=index, interpolate=True
+        )
+    utds = sorted({u for _, u in reached if all((algo, u) in reached for algo in algos)})
+    points = np.stack([reached[algo, u].point for algo in algos for u in utds])
+    common = np.flatnonzero(np.isfinite(points).all(axis=0))
+    if not len(common):
+        raise errors.ConfigError(f"{task}: no level is reached by every algorithm at every UTD")
+    j, rows = int(common[-1]), []
+    for u in utds:
+        base = reached[algos[0], u]
+        for algo in algos:
+            mine = reached[algo, u]
+            low, high = mine.interval()[j]
+            ratio = np.full(2, np.nan)
+            if algo != algos[0]:
+                ratio = stats.interval((mine.stretched[:, j] / base.stretched[:, j])[:, None])[0]
+            values = (task, LEVELS[j], u, algo, mine.num_seeds, mine.point[j], low, high)
+            values += (mine.point[j] / base.point[j], *ratio)
+            rows.append(dict(zip(COLUMNS, values, strict=True)))
+    return rows
+
+
+if __name__ == "__main__":
+    sys.exit(errors.one_line(main))

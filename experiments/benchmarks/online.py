@@ -14,12 +14,22 @@ import time
 from pathlib import Path
 from typing import Any
 
-from experiments.benchmarks import environments, launches, measure, storage, updates
+from experiments.benchmarks import (
+    algorithms,
+    devices,
+    environments,
+    launches,
+    measure,
+    storage,
+    updates,
+)
 from rlx.infra import files
 
 PARTS = {
     "brax": updates.against_brax,
     "loop": updates.loops,
+    "algorithms": algorithms.speeds,
+    "devices": devices.costs,
     "replay": storage.inserts,
     "checkpoint": storage.checkpoints,
     "environments": environments.speeds,

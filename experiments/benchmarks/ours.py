@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from experiments.benchmarks.measure import Block
-from rlx import envs
-from rlx.agents import sac
+from rlx import agents, envs
 from rlx.data.buffer import make_buffer
 from rlx.envs.core import vectorize
 from rlx.infra import sharding
@@ -30,26 +31,37 @@ class Setting:
     prefill: int = 256  # vector steps before the first update
     full: bool = False  # time with a ring that is full, as in any run longer than its capacity
     num_runs: int = 1
+    algo: str = "sac"
+    learner: tuple[tuple[str, Any], ...] = ()  # further settings of the learner, (name, value)
+    data: int = 1  # devices on the data axis
 
 
-def build(setting: Setting) -> online.Online:
-    """Return our jitted programs, not yet compiled; runs split over devices that divide them."""
-    config = sac.get_config()
+def configured(setting: Setting) -> ConfigDict:
+    """Return the learner's config of a setting."""
+    config = importlib.import_module(f"rlx.agents.{setting.algo}").get_config()
     config.update(
         batch_size=setting.batch_size,
         critic_hidden=setting.hidden,
         actor_hidden=setting.hidden,
     )
+    config.update(dict(setting.learner))
+    return config
+
+
+def build(setting: Setting) -> online.Online:
+    """Return our jitted programs, not yet compiled; runs split over devices that divide them."""
+    config = configured(setting)
     env = envs.make(setting.env, "jax")
-    run = sharding.largest_divisor(jax.device_count(), setting.num_runs)
+    devices = jax.device_count() // setting.data
+    run = sharding.largest_divisor(max(1, devices), setting.num_runs)
     return online.build(
-        lambda axis_name: sac.make(config, env.spec, axis_name),
+        lambda axis_name: agents.make(config, env.spec, axis_name),
         vectorize(env, setting.num_envs),
         make_buffer(setting.capacity, setting.num_envs),
         batch_size=setting.batch_size,
         shards=sharding.default_shards(setting.num_envs, setting.batch_size),
         eval_episodes=8,
-        mesh=sharding.make_mesh(run, 1),
+        mesh=sharding.make_mesh(run, setting.data),
     )
 
 
@@ -60,8 +72,8 @@ def initial(programs: Any, setting: Setting, first_seed: int = 0) -> online.Trai
 
 
 def numeric(setting: Setting) -> dict[str, float]:
-    """Return the numeric settings of SAC on the environment of `setting`."""
-    return sac.make(sac.get_config(), envs.make(setting.env, "jax").spec).hp
+    """Return the learner's numeric settings on the environment of `setting`."""
+    return agents.make(configured(setting), envs.make(setting.env, "jax").spec).hp
 
 
 def call(programs: Any, state: Any, n: int, H: int, G: int, random: bool = False) -> Any:

@@ -8,7 +8,9 @@ delta * D over sigma.
 Options: `smoke` (a solved pendulum, under a minute), `demo` (a whole sweep on 2 CPU cores in
 minutes, one batch size so that it compiles once), `grid` (batch sizes x learning rates x UTDs, for
 the rules of both), `sizes` (critic widths x UTDs, for the joint law), `study` (what the README's
-comparison of algorithms and tasks ran), `algo=sac|bro|pql` and
+comparison of algorithms and tasks ran), `published` (as the paper of the algorithm ran it, one
+environment for SAC and BRO), `net=mlp|bronet|simba|simba_v2` (SAC's networks with their settings),
+`algo=sac|bro|pql` and
 `env=NAME` (with their entries of configs/tuned/scaling_laws.py).
 Default: CartpoleSwingup on MJX, networks and batch for a CPU. Expected there: return above 650 at
 UTD 8 within 15 000 transitions, six minutes on 2 cores (`python -m experiments.scaling_laws
@@ -18,6 +20,8 @@ the published networks where nothing else is tuned; other environments stay as t
 """
 
 from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
 
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
@@ -32,9 +36,16 @@ AGENTS = {"sac": sac, "bro": bro, "pql": pql}
 def get_config(arg: str = "") -> ConfigDict:
     """Return the config; `arg` is a comma list of the options above."""
     flags = {"smoke": False, "demo": False, "wide": False, "study": False, "grid": False}
-    option = parse_arg(arg, **flags, sizes=False, algo="sac", env="")
+    flags |= {"sizes": False, "published": False}
+    option = parse_arg(arg, **flags, algo="sac", net="mlp", env="")
     if option.algo not in AGENTS:
         raise ValueError(f"config option 'algo' is {', '.join(AGENTS)}, got '{option.algo}'")
+    if option.net not in NETWORKS or (option.net != "mlp" and option.algo != "sac"):
+        raise ValueError(
+            f"config option 'net' is {', '.join(NETWORKS)}, of algo=sac alone, got '{option.net}'"
+        )
+    if option.algo == "pql" and (option.study or option.demo):
+        raise ValueError("config options 'study' and 'demo' are for algo=sac and algo=bro")
     env_name = option.env or ("pendulum" if option.smoke else "CartpoleSwingup")
     config = ConfigDict(
         dict(
@@ -115,16 +126,20 @@ def get_config(arg: str = "") -> ConfigDict:
         "algo": ALGO[option.algo],
         "wide": WIDE | WIDE_ALGO[option.algo] if wide else {},
         "tuned": TUNED[option.algo].get(env_name, {}),  # what is tuned for a task beats `wide`
+        "net": NETWORKS[option.net],
         "demo": DEMO if option.demo else {},
-        "smoke": SMOKE if option.smoke else {},
+        "smoke": SMOKE | SMOKE_ALGO[option.algo] if option.smoke else {},
         "study": STUDY | STUDY_ENV[option.algo].get(env_name, {}) if option.study else {},
         "grid": GRID if option.grid else {},
         "sizes": SIZES if option.sizes else {},
+        "published": PUBLISHED[option.algo] if option.published else {},
     }
     for layer in layers.values():
         config.update_from_flattened_dict(layer)
-    named = [name for name in ("wide", "demo", "smoke", "study", "grid", "sizes") if layers[name]]
-    config.tag = "_".join([option.algo, *named] if option.algo != "sac" else named)
+    named = ("wide", "demo", "smoke", "study", "grid", "sizes", "published")
+    shown = [option.algo] if option.algo != "sac" else []
+    shown += [option.net] if option.net != "mlp" else []
+    config.tag = "_".join([*shown, *(name for name in named if layers[name])])
     return config
 
 
@@ -181,18 +196,27 @@ WIDE = {
     "rule.anchor_utd": 1 / 16,
     "eval.episodes": 128,
 }
-PUBLISHED = ("critic_hidden", "actor_hidden", "batch_size")  # `wide` leaves these as published
+
+
+def constants(agent: ModuleType, *names: str) -> dict[str, Any]:
+    """Overrides that put fields of a learner back to its published constants."""
+    published = agent.get_config()
+    return {f"learner.{name}": published[name] for name in names}
+
+
 WIDE_ALGO = {
     "sac": {
         "learner.critic_hidden": (256, 256),
         "learner.actor_hidden": (256, 256),
         "learner.batch_size": 512,
     },
-    "bro": {f"learner.{name}": bro.get_config()[name] for name in (*PUBLISHED, "quantiles")},
-    "pql": {f"learner.{name}": pql.get_config()[name] for name in PUBLISHED}
+    "bro": constants(bro, "critic_hidden", "actor_hidden", "batch_size", "quantiles")
+    | {"rule.anchor_utd": 0.0},  # the published rule is BRO's own
+    "pql": constants(pql, "critic_hidden", "actor_hidden", "batch_size")
     | {
         "env.num_envs": 4096,
         "data.capacity": 5_000_000,
+        "learner.reward_scale": 1.0,
         "train.utd": 8 / 4096,
         "train.env_steps": 50_000_000,
         "train.learning_starts": 32 * 4096,
@@ -221,6 +245,51 @@ STUDY = {  # algorithms and tasks compared: six UTDs, six seeds, one batch size,
     "rule.batch_size": False,
     "sweep.utd": (0.25, 0.5, 1.0, 2.0, 4.0, 8.0),
     "log.wandb": "off",
+}
+NETWORKS = {  # sizes for a CPU; the published ones: critic (512, 512), actor (128,)
+    "mlp": {},
+    "bronet": {
+        "learner.network": "bronet",
+        "learner.critic_hidden": (64,),
+        "learner.actor_hidden": (64,),
+        "learner.layer_norm": False,
+    },
+}
+NETWORKS["simba"] = NETWORKS["bronet"] | {
+    "learner.network": "simba",
+    "learner.normalize_obs": True,
+    "learner.lr": 1e-4,
+    "learner.weight_decay": 1e-2,
+    "learner.init_alpha": 0.01,
+    "learner.target_entropy_per_dim": -0.5,
+    "rule.lr": False,
+}
+NETWORKS["simba_v2"] = NETWORKS["simba"] | {
+    "learner.network": "simba_v2",
+    "learner.weight_decay": 0.0,
+}
+SMOKE_ALGO = {
+    "sac": {},
+    "bro": {},
+    "pql": {
+        "env.num_envs": 64,
+        "train.learning_starts": 32 * 64,
+        "train.utd": 8 / 64,
+        "train.env_steps": 60_000,
+        "sweep.utd": (8 / 64,),
+        "learner.batch_size": 128,
+    },
+}
+_AS_PUBLISHED = {"rule.batch_size": False, "rule.lr": False, "env.num_envs": 1}
+PUBLISHED = {  # one run as each paper ran it; PQL's is that of `wide`, at any task
+    "sac": _AS_PUBLISHED
+    | constants(sac, "critic_hidden", "actor_hidden", "batch_size", "lr", "layer_norm")
+    | {"train.utd": 1.0, "train.learning_starts": 10_000, "train.env_steps": 1_000_000},
+    "bro": _AS_PUBLISHED
+    | constants(bro, "critic_hidden", "actor_hidden", "batch_size", "quantiles", "lr")
+    | constants(bro, "reset_at", "reset_every", "optimistic")
+    | {"train.utd": 10.0, "train.learning_starts": 2_500, "train.env_steps": 1_000_000},
+    "pql": WIDE_ALGO["pql"],
 }
 GRID = {
     "sweep.batch_size": (64, 128, 256, 512),

@@ -1,9 +1,11 @@
 """Compare the data efficiency of algorithms on the same tasks, from tables of finished sweeps.
 
   python -m experiments.scaling_compare results/scaling_laws/CartpoleSwingup*_study/fit/runs.csv
+  python -m experiments.scaling_compare sac=A/fit/runs.csv wide_sac=B/fit/runs.csv --min_utd=2
 
-For every task, the level J is the highest multiple of 50 that every algorithm reaches at every UTD;
-D_J comes with its bootstrap interval over seeds, and so does the ratio to the first algorithm.
+For every task, the level J is the highest multiple of 50 that every algorithm reaches at every UTD
+(from `--min_utd` on); D_J comes with its bootstrap interval over seeds, and so does its ratio to
+that of the baseline.
 Writes `compare.csv` and `compare.png` into `--out` (default results/scaling_compare).
 """
 
@@ -14,14 +16,15 @@ import csv
 import io
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from experiments import scaling_compare_plot
 from rlx.infra import errors, files
-from rlx.scaling import cells, stats, table
-from rlx.scaling.curves import Crossings, crossings
+from rlx.scaling import cells, table
+from rlx.scaling.curves import Crossings, crossings, ratio_interval
 
 LEVELS = np.arange(50.0, 1000.0, 50.0)
 COLUMNS = "task,J,utd,algo,seeds,D,D_low,D_high,ratio,ratio_low,ratio_high".split(",")
@@ -34,8 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("tables", nargs="+")
     parser.add_argument("--out", default="results/scaling_compare")
     parser.add_argument("--baseline", default="sac")
+    parser.add_argument("--min_utd", type=float, default=0.0, help="leave smaller UTDs out")
     args = parser.parse_args(argv)
-    found = cells.make_cells(table.read_table(args.tables), [], [])
+    found = [cell for path in args.tables for cell in read(path) if cell.utd >= args.min_utd]
     algos = sorted({cell.algo for cell in found}, key=lambda name: (name != args.baseline, name))
     if len(algos) < 2 or algos[0] != args.baseline:
         raise errors.ConfigError(
@@ -57,9 +61,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def read(source: str) -> list[cells.Cell]:
+    """Cells of a table; `label=path` names its algorithm otherwise than the table does."""
+    label, _, path = source.rpartition("=")
+    found = cells.make_cells(table.read_table([path]), [], [])
+    return [replace(cell, algo=label or cell.algo) for cell in found]
+
+
 def compare(task: str, own: list[cells.Cell], algos: Sequence[str]) -> list[dict]:
     """Rows of one task: the UTDs that all algorithms ran, at the highest level that all reach."""
     reached: dict[tuple[str, float], Crossings] = {}
+    length = {cell.utd: cell.steps[-1] for cell in own if cell.algo == algos[0]}
     for index, cell in enumerate(own):
         reached[cell.algo, cell.utd] = crossings(
             cell.steps, cell.returns, LEVELS, BOOTSTRAP, seed=index, interpolate=True
@@ -75,11 +87,11 @@ def compare(task: str, own: list[cells.Cell], algos: Sequence[str]) -> list[dict
         for algo in algos:
             mine = reached[algo, u]
             low, high = mine.interval()[j]
-            ratio = np.full(2, np.nan)
+            ends = (np.nan, np.nan)
             if algo != algos[0]:
-                ratio = stats.interval((mine.stretched[:, j] / base.stretched[:, j])[:, None])[0]
+                ends = ratio_interval(mine.stretched[:, j], base.stretched[:, j], length[u])
             values = (task, LEVELS[j], u, algo, mine.num_seeds, mine.point[j], low, high)
-            values += (mine.point[j] / base.point[j], *ratio)
+            values += (mine.point[j] / base.point[j], *ends)
             rows.append(dict(zip(COLUMNS, values, strict=True)))
     return rows
 

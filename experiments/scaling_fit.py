@@ -29,6 +29,9 @@ def fit(config: ConfigDict, root: Path) -> int:
             joined += csv.DictReader(file)
     scaling_table.write(out / "runs.csv", joined)
     options = {name: config.fit[name] for name in ("bootstrap", "interpolate", "delta", "holdout")}
+    learner = config.learner
+    if learner.name == "bro" and not learner.reset_at:
+        options["reset_grad_steps"] = float(learner.reset_every)
     try:
         found = laws.report(out / "runs.csv", thresholds=tuple(config.fit.thresholds), **options)
         written = laws.write(found, out, overwrite=True)

@@ -3,10 +3,9 @@ them.
 
   python -m experiments.scaling_laws --utd=8                 one UTD, several seeds in one program
   python -m experiments.scaling_laws                         the config's sweep, fit and figures
-  python -m experiments.scaling_laws --utd=0.5,1,2,4,8 --env=pendulum --seeds=8 --algo=bro
+  python -m experiments.scaling_laws --utd=0.5,1,2,4 --env=pendulum --seeds=8 --algo=bro
   python -m experiments.scaling_laws --batch_size=64,128 --lr=3e-4,1e-3 --width=64,128   a grid
   python -m experiments.scaling_laws --fit_only              fit again what lies in the workdir
-
 The same command goes on where it was stopped and skips what is finished. `--help` lists the flags.
 """
 
@@ -71,8 +70,9 @@ def main(argv: list[str] | None = None) -> int:
         for point in plan
     ]
     entries.sort(key=shape)  # one compile per batch size and width
+    plans = [describe(entry, env) for entry in entries]  # what it refuses is refused before a run
     if options.dry_run:
-        print(json.dumps([describe(entry, env) for entry in entries], indent=2))
+        print(json.dumps(plans, indent=2))
         return 0
 
     def report(entry: campaign.Entry, facts: dict) -> dict:

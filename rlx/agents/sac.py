@@ -40,7 +40,7 @@ def get_config() -> ConfigDict:
             name="sac",
             batch_size=256,  # rows per gradient step, over all devices
             lr=3e-4,  # Adam, the same for actor, critic and temperature
-            weight_decay=0.0,  # of actor and critic (AdamW); 0 is plain Adam
+            weight_decay=0.0,  # of actor and critic (AdamW); 0 is plain Adam, and nothing to vary
             discount=0.99,  # gamma, per env step
             tau=0.005,  # Polyak step of the target critic, per gradient step
             reward_scale=1.0,  # multiplies rewards inside the critic target only
@@ -75,6 +75,11 @@ def make(config: ConfigDict, spec: EnvSpec, axis_name: str | None = None) -> Lea
     vector.
     """
     check_continuous("sac", spec)
+    if config.network.startswith("simba") and not config.normalize_obs:
+        raise ValueError(
+            f"network {config.network!r} expects normalised observations: "
+            "set learner.normalize_obs=true"
+        )
     action_dim = spec.action.shape[0]
     actor_net = networks.make(config.network, config.actor_hidden, 2 * action_dim)
     critic = networks.make(config.network, config.critic_hidden, 1, config.layer_norm)

@@ -1,13 +1,11 @@
 """Several processes as one program: they find each other, agree on host values, and end together.
 
-All processes run the same code in the same order; process 0 ("main") writes the files and says what
-the clock decides. Values travel through the key-value store of JAX's coordination service, not
-through devices, so that agreeing never waits for the chunk in flight. With one process every
-function here returns at once.
+All run the same code in the same order; process 0 ("main") writes the files and says what the
+clock decides. Values travel through the key-value store of JAX's coordination service, not through
+devices, hence never wait for a chunk in flight. With one process every function returns at once.
 
-A process that fails says so in the store before it ends, and a thread in each of the others ends
-them too, with the same exit code: nobody waits for a peer that is gone. A peer that vanished
-without a word (a lost machine) ends the others with EXIT_PEER_LOST, which launchers retry.
+A process that fails says so in the store, and a thread in each of the others ends it with the same
+exit code. A peer that vanished ends the others with EXIT_PEER_LOST, which launchers retry.
 """
 
 from __future__ import annotations
@@ -25,7 +23,7 @@ from typing import Any, NoReturn, TypeVar
 
 from rlx.infra import cluster
 from rlx.infra.console import quiet
-from rlx.infra.errors import EXIT_FAILED, EXIT_PEER_LOST, ConfigError
+from rlx.infra.errors import EXIT_FAILED, EXIT_PEER_LOST, ConfigError, first_line
 
 T = TypeVar("T")
 HEARTBEAT_SECONDS = 60  # after which JAX counts a silent process as dead and ends the others
@@ -46,6 +44,7 @@ class _Program:
     watcher: threading.Thread  # sees that another process failed
     calls = 0  # of `exchange`, the same number in every process
     started = False
+    record: Callable[[str], None] = staticmethod(lambda text: None)  # of a peer's failure, on main
 
 
 _program = _Program()
@@ -113,6 +112,11 @@ def process_count() -> int:
 def process_index() -> int:
     """Return the number of this process, from 0."""
     return _program.index
+
+
+def record_failures(write: Callable[[str], None]) -> None:
+    """Have process 0 call `write` with the message when another process ends all by failing."""
+    _program.record = write
 
 
 def is_main() -> bool:
@@ -239,8 +243,10 @@ def _end(process: int, code: int, text: str) -> NoReturn:
     """Leave at once: JAX's shutdown would wait for processes that do not come."""
     _ending.acquire()
     if process != _program.index:
-        line = text.splitlines()[0] if text else "no message"
-        print(f"ended with process {process}: {line}", file=sys.stderr)
+        said = f"process {process}: {text.splitlines()[0] if text else 'no message'}"
+        print(f"ended with {said}", file=sys.stderr)
+        if code == EXIT_FAILED and is_main():
+            _program.record(said)
     with contextlib.suppress(_jax_error()):
         _program.client.key_value_set(f"rlx/left/{_program.index}", "")
         until = time.monotonic() + LINGER
@@ -256,12 +262,8 @@ def _on_exception(kind: type[BaseException], error: BaseException, trace: Any) -
     """End all processes when this one dies of an exception that nobody caught."""
     lines = traceback.format_exception(kind, error, trace)
     if by_peer(error):
-        fail(EXIT_PEER_LOST, f"a process of this run was lost ({_first_line(error)})")
-    fail(EXIT_FAILED, f"{kind.__name__}: {_first_line(error)}", "".join(lines).rstrip())
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [""])[0]
+        fail(EXIT_PEER_LOST, f"a process of this run was lost ({first_line(error)})")
+    fail(EXIT_FAILED, f"{kind.__name__}: {first_line(error)}", "".join(lines).rstrip())
 
 
 def _leave() -> None:

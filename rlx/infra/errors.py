@@ -70,6 +70,11 @@ def _end(text: str, code: int) -> int:
     return code
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, "" if it has none."""
+    return (str(error).splitlines() or [""])[0]
+
+
 def on_purpose(error: BaseException) -> bool:
     """Say whether `error` is meant for the user: our class, or a value refused in our rooms."""
     if isinstance(error, (ConfigError, NaNError)):

@@ -28,7 +28,8 @@ def project(
 def binary_cross_entropy(logits: jax.Array, target: jax.Array) -> jax.Array:
     """Return `-mean_k [t_k log p_k + (1 - t_k) log(1 - p_k)]`, p = softmax(logits); all `[K]`.
 
-    Logarithms are held above -100, so that a probability of 0 or 1 has a finite loss.
+    Finite at probabilities of 0 and 1: log p is held above -100, 1 - p above 1e-7.
+    Differs from torch's, which holds log(1 - p) above -100 and so has infinite slopes there.
     """
     chex.assert_equal_shape([logits, target])
     log_p = jax.nn.log_softmax(logits)

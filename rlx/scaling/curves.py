@@ -173,6 +173,15 @@ def _between(
     return late - share * width
 
 
+def ratio_interval(mine: np.ndarray, base: np.ndarray, length: float) -> tuple[float, float]:
+    """95 % interval of mine / base over bootstrap samples; where the level is not reached, mine is
+    infinite and the base its whole `length`: both against a small ratio.
+    """
+    over, under = np.where(np.isnan(mine), np.inf, mine), np.where(np.isnan(base), length, base)
+    low, high = np.quantile(over / under, (0.025, 0.975), method="nearest")
+    return float(low), float(high)
+
+
 def final_means(returns: np.ndarray) -> tuple[float, float]:
     """First and last value of the isotonic mean curve of `returns` [T, S]: its least and greatest
     value."""

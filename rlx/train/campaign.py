@@ -99,10 +99,15 @@ def run_all(
                 print(f"error: {error}", file=sys.stderr)
                 code = EXIT_FAILED
             if agreed(stop, f"after {entry.workdir}"):
-                again = "the same command" + (" without --overwrite" if overwrite else "")
-                print(f"{stop[0]}: saved; {again} goes on from there", file=sys.stderr)
-                return EXIT_CODES[stop[0]]
+                return stopped(stop[0], overwrite)
     return code
+
+
+def stopped(reason: str, overwrite: bool) -> int:
+    """Say how a stopped program goes on; return its exit code."""
+    again = "the same command" + (" without --overwrite" if overwrite else "")
+    print(f"{reason}: saved; {again} goes on from there", file=sys.stderr)
+    return EXIT_CODES[reason]
 
 
 def compile_for(entry: Entry, env: Env, make_learner: pack.MakeLearner) -> pack.Session:
@@ -137,6 +142,11 @@ def run_one(
 @contextmanager
 def failures_recorded(workdir: Path) -> Iterator[None]:
     """Let `result.json` say "failed" when a run does; what the user typed wrong fails no run."""
+
+    def record(message: str) -> None:
+        write_json(workdir / "result.json", {"status": "failed", "message": message})
+
+    distributed.record_failures(record)
     try:
         yield
     except ConfigError:
@@ -144,6 +154,7 @@ def failures_recorded(workdir: Path) -> Iterator[None]:
     except Exception as error:
         # A lost machine fails no run either: launchers start all processes again.
         if distributed.is_main() and not distributed.by_peer(error):
-            message = f"{type(error).__name__}: {error}"
-            write_json(workdir / "result.json", {"status": "failed", "message": message})
+            record(f"{type(error).__name__}: {error}")
         raise
+    finally:
+        distributed.record_failures(lambda message: None)

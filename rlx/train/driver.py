@@ -120,9 +120,8 @@ class Driver:
         if self.checkpoints is None:
             return
         self.progress.wall_s = self.wall_s()
-        learner = state.learner
-        policy = {name: getattr(learner, name) for name in POLICY}
         saved = trim(state, len(self.runs))
+        policy = {name: getattr(saved.learner, name) for name in POLICY}
         if not self.save_ring:
             saved = saved.replace(buffer=None)
         self.checkpoints.save(int(state.step), saved, vars(self.progress), policy)
@@ -186,6 +185,6 @@ class Driver:
                 f"between env_steps {span[0]} and {span[1]}; "
                 f"last good checkpoint: {last or 'none yet'}"
             )
-            if len(self.progress.dead) == len(self.runs):
+            if all(run.id in self.progress.dead for run in self.runs):
                 raise NaNError(text)
             print(f"warning: {text}; it is frozen, the others go on", file=sys.stderr)

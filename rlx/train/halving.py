@@ -7,7 +7,6 @@ where they stand, for longer. A rung is one pack: one compile, one workdir `rung
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -64,14 +63,14 @@ def search(
     points: Sequence[Point],
     root: Path,
     report: Callable[[campaign.Entry, dict[str, Any]], dict[str, Any]],
-    **flags: bool,
+    overwrite: bool = False,
+    retry_failed: bool = False,
 ) -> tuple[int, list[Point]]:
     """Train all rungs that are not finished; return (exit code, the last rung's settings, best
     first).
 
     Args:
       report: entry, facts of `Session.run` -> `result.json`; `returns` and `ids` are added to it.
-      flags: overwrite, retry_failed.
     """
     points, survivors = list(points), None
     with stop_signals() as stop:
@@ -80,24 +79,20 @@ def search(
             own = at_rung(config, rung.env_steps)
             workdir = root / f"rung_{k}"
             entry = campaign.make_entry(own, env, make_learner, seeds, points, workdir)
-            done = pack.claim(entry.config, entry.runs, workdir, **_flags(flags))
+            flags = {"overwrite": overwrite, "retry_failed": retry_failed}
+            done = pack.claim(entry.config, entry.runs, workdir, **flags)
             if done is None:
                 with campaign.failures_recorded(workdir):
                     session = campaign.compile_for(entry, env, make_learner)
                     done = campaign.run_one(entry, session, with_returns(report), stop, survivors)
             if agreed(stop, f"after {workdir}"):
-                print(f"{stop[0]}: saved; the same command goes on from there", file=sys.stderr)
-                return campaign.EXIT_CODES[stop[0]], points
+                return campaign.stopped(stop[0], overwrite), points
             keep = plan[k + 1].settings if k + 1 < len(plan) else len(points)
             chosen = best(done["returns"], len(seeds), keep)
             rows = tuple(i * len(seeds) + s for i in chosen for s in range(len(seeds)))
             points = [points[i] for i in chosen]
             survivors = Survivors(workdir, len(entry.runs), rows)
     return EXIT_OK, points
-
-
-def _flags(flags: Mapping[str, bool]) -> dict[str, bool]:
-    return {"overwrite": False, "retry_failed": False} | dict(flags)
 
 
 def with_returns(report: Callable) -> Callable:

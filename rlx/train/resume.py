@@ -49,8 +49,10 @@ def begin(
         own.set_aside(int(found[0].step))
         return *found, True
     if survivors is not None:  # the best runs of an earlier rung, as they were
-        found = read_other(survivors.workdir, compiled, plan, survivors.num_runs, survivors.rows)
-        return *found, False
+        own = survivors.workdir, compiled, plan, survivors.num_runs, survivors.rows
+        state, progress = read_other(*own)
+        progress.dead.clear()  # the names of that pack's runs; `state.alive` tells of these
+        return state, progress, False
     if config.resume_from:  # 2: another run's state, with these seeds and settings
         state, progress = read_other(config.resume_from, compiled, plan, num_runs)
         seed, settings = jax.tree.map(

@@ -1,0 +1,57 @@
+"""The comparison of algorithms: a ratio that is known, its interval, and what is refused."""
+
+from __future__ import annotations
+
+import csv
+
+import numpy as np
+import pytest
+
+from experiments import scaling_compare
+from rlx.infra import errors
+
+COLUMNS = "algo,task,utd,batch_size,learning_rate,model_size,seed,env_step,return".split(",")
+
+
+def write(path, algo: str, speed: float, utds=(1.0, 2.0, 4.0)):
+    """Returns rise linearly at `speed` x utd per step, six seeds 2 % apart."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        for utd in utds:
+            for seed in range(6):
+                for step in range(0, 1010, 10):
+                    value = speed * utd * step * (1 + 0.02 * (seed - 2.5))
+                    writer.writerow([algo, "toy", utd, 64, 1e-3, 100, seed, step, value])
+    return str(path)
+
+
+def test_half_the_data_is_a_ratio_of_one_half(tmp_path):
+    tables = [write(tmp_path / "a.csv", "sac", 0.4), write(tmp_path / "b.csv", "bro", 0.8)]
+    assert scaling_compare.main([*tables, f"--out={tmp_path}"]) == 0
+    rows = list(csv.DictReader((tmp_path / "compare.csv").open()))
+    assert {row["J"] for row in rows} == {"400.0"}  # sac at UTD 1 comes to 400 and no further
+    for row in rows:
+        want = 400 / ((0.4 if row["algo"] == "sac" else 0.8) * float(row["utd"]))
+        assert float(row["D"]) == pytest.approx(want, rel=0.01)
+        if row["algo"] == "bro":
+            assert float(row["ratio"]) == pytest.approx(0.5, rel=0.01)
+            assert float(row["ratio_low"]) < 0.5 < float(row["ratio_high"])
+    assert (tmp_path / "compare.png").stat().st_size > 5000
+
+
+def test_labels_and_small_utds(tmp_path):
+    one, two = write(tmp_path / "a.csv", "sac", 0.4), write(tmp_path / "b.csv", "sac", 0.8)
+    assert scaling_compare.main([one, f"fast={two}", "--min_utd=2", f"--out={tmp_path}"]) == 0
+    rows = list(csv.DictReader((tmp_path / "compare.csv").open()))
+    assert {row["utd"] for row in rows} == {"2.0", "4.0"} and {r["J"] for r in rows} == {"800.0"}
+    assert np.unique([row["algo"] for row in rows]).tolist() == ["fast", "sac"]
+
+
+def test_one_algorithm_alone_or_no_common_level_is_refused(tmp_path):
+    one = write(tmp_path / "a.csv", "sac", 0.4)
+    with pytest.raises(errors.ConfigError, match="needs sac and another algorithm"):
+        scaling_compare.main([one, f"--out={tmp_path}"])
+    slow = write(tmp_path / "b.csv", "bro", 0.001)
+    with pytest.raises(errors.ConfigError, match="toy: no level is reached"):
+        scaling_compare.main([one, slow, f"--out={tmp_path}"])

@@ -144,6 +144,13 @@ def get_config(arg: str = "") -> ConfigDict:
 
 
 PACKED = {"seed": "seed", "learner.lr": "lr"}  # field: the flag that runs several in one program
+FLAGS = {  # other flags that set a field of the sweep: no flags for the jobs of a sweep over it
+    "utd": "train.utd",
+    "batch_size": "learner.batch_size",
+    "width": "width",
+    "seeds": "seed",
+    "config.num_seeds": "seed",
+}
 
 
 def get_sweep(arg: str = "") -> Iterator[Override]:

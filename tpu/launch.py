@@ -20,15 +20,13 @@ import argparse
 import json
 import re
 import shlex
-import shutil
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from tpu import accelerators, local, plan, render, status, storage, sweep
-from tpu.errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE, LaunchError, unknown
+from tpu import accelerators, local, plan, render, status, storage, submit, sweep
+from tpu.errors import EXIT_OK, EXIT_USAGE, LaunchError, unknown
 from tpu.plan import Job, Options
 
 FLAGS = {
@@ -55,6 +53,7 @@ SWITCHES = {
     "submit": "run it",
     "status": "print what became of every job, and nothing else",
     "retry_failed": "go on with failed jobs too",
+    "resubmit": "submit again what was submitted before and has not failed",
 }
 
 
@@ -171,14 +170,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_OK
     todo = [job for job in jobs if wanted(job, states, given.retry_failed)]
     todo = [plan.retry(job) if _failed(job, states) else job for job in todo]
+    out = Path(given.out or f"results/launch/{options.name}")
+    before = submit.read(out) if module.QUEUES and not given.resubmit else {}
+    queued = [job for job in todo if job.workdir in before and not _failed(job, states)]
+    todo = [job for job in todo if job not in queued]
     print(table(jobs, states))
     print(summary(jobs, todo, states))
+    for job in queued:
+        print(f"skipped: {job.name}, submitted {before[job.workdir]} (--resubmit does it again)")
     if not todo:
         return EXIT_OK
     if given.submit:
-        _check_tool(module.TOOL)
+        submit.check_tool(module.TOOL)
         storage.check_writable(options.workdir)
-    out = Path(given.out or f"results/launch/{options.name}")
     files = module.render(todo, options)
     _write(out, files)
     commands = module.commands(todo, options, out)
@@ -192,7 +196,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_OK
     if options.backend == "local":
         return local.run(json.loads(files[module.FILE]))
-    return _submit(commands)
+    return submit.run(commands, todo, out if module.QUEUES else None)
 
 
 def wanted(job: Job, states: Mapping[str, status.State], retry_failed: bool) -> bool:
@@ -233,11 +237,6 @@ def _failed(job: Job, states: Mapping[str, status.State]) -> bool:
     return job.name in states and states[job.name].name == status.FAILED
 
 
-def _check_tool(tool: str) -> None:
-    if tool and shutil.which(tool) is None:
-        raise LaunchError(f"--submit needs the tool {tool}, which is not on the PATH")
-
-
 def _write(folder: Path, files: Mapping[str, str]) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -250,16 +249,6 @@ def _write(folder: Path, files: Mapping[str, str]) -> None:
         if len(files) > 1
         else f"written: {folder / next(iter(files))}"
     )
-
-
-def _submit(commands: Sequence[Sequence[str]]) -> int:
-    for number, argv in enumerate(commands, start=1):
-        print(f"submit {number} of {len(commands)}: {shlex.join(argv)}", flush=True)
-        code = subprocess.run(argv, check=False).returncode
-        if code:
-            print(f"error: {shlex.join(argv)} ended with exit code {code}", file=sys.stderr)
-            return EXIT_FAILED
-    return EXIT_OK
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from typing import Any
 from tpu.errors import EXIT_FAILED, EXIT_OK, EXIT_PREEMPTED, EXIT_USAGE, LaunchError
 
 POLL_SECONDS = 0.05
+FIRST_LOST = 127  # codes from here on: a signal or a lost process, as 134
 GRACE_SECONDS = {EXIT_PREEMPTED: 120.0}  # what the other workers get once one has ended so
 GRACE_AFTER_FAILURE = 30.0  # they may wait for the dead one: a save is not certain
 
@@ -52,8 +53,10 @@ class Workers:
 
 
 def run(tree: Mapping[str, Any]) -> int:
-    """Run every job of a `jobs.json`; return 0, 1 if jobs failed, 2 for a usage error, or 42."""
-    jobs, failed = tree["jobs"], 0
+    """Run every job of a `jobs.json`; return 0, 2 after a usage error, 1 after other failures, or
+    42 if only a relaunch is missing.
+    """
+    jobs, codes = tree["jobs"], []
     workers = Workers()
     with _handled(workers):
         for number, job in enumerate(jobs, start=1):
@@ -64,12 +67,19 @@ def run(tree: Mapping[str, Any]) -> int:
             if code == EXIT_PREEMPTED or (workers.stop and number < len(jobs)):
                 print("stopped: the same command goes on from there", file=sys.stderr)
                 return EXIT_PREEMPTED
-            if code == EXIT_USAGE:  # the other jobs would say the same
-                return EXIT_USAGE
-            failed += code != EXIT_OK
+            codes.append(code)
+    lost = sum(map(_stopped, codes))
+    failed = sum(map(bool, codes)) - lost
     if failed:
         print(f"{failed} of {len(jobs)} jobs failed", file=sys.stderr)
-    return EXIT_FAILED if failed else EXIT_OK
+    if lost:
+        print(
+            f"{lost} of {len(jobs)} jobs lost a process: the same command goes on from there",
+            file=sys.stderr,
+        )
+    if failed:
+        return EXIT_USAGE if EXIT_USAGE in codes else EXIT_FAILED
+    return EXIT_PREEMPTED if lost else EXIT_OK
 
 
 def environment(job: Mapping[str, Any], tree: Mapping[str, Any], index: int, port: int) -> dict:
@@ -108,7 +118,7 @@ def _run_job(job: Mapping[str, Any], tree: Mapping[str, Any], workers: Workers) 
             workers.tell(workers.stop)
         ended = [p.returncode for p in workers.processes if p.returncode]
         if ended and not deadline:
-            code = ended[0]
+            code = next((c for c in ended if not _stopped(c)), ended[0])  # the cause, not a victim
             grace = GRACE_SECONDS.get(code, GRACE_AFTER_FAILURE)
             deadline = time.monotonic() + grace
             workers.tell(signal.SIGTERM)
@@ -138,9 +148,15 @@ def _handled(workers: Workers) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def _stopped(code: int) -> bool:
+    """Say whether a relaunch may go on: saved and stopped, a peer lost, ended by a signal."""
+    return code == EXIT_PREEMPTED or code < 0 or code >= FIRST_LOST
+
+
 def _ended(code: int) -> str:
     words = {EXIT_OK: "done", EXIT_PREEMPTED: "stopped"}
-    return words.get(code, f"failed (signal {-code})" if code < 0 else f"failed (exit {code})")
+    how = f"signal {-code}" if code < 0 else f"exit {code}"
+    return words.get(code, f"{'stopped' if _stopped(code) else 'failed'} ({how})")
 
 
 def _free_port() -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,6 +19,7 @@ MAX_NAME = 28  # of a job; GKE adds up to 35 characters to it and allows 63
 HASH_DIGITS = 6
 NAME = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
 MAX_LAUNCH_NAME = MAX_NAME - HASH_DIGITS - 1
+CONFIG_OPTIONS = ("algo", "env")  # what get_sweep(arg) is told: no flags of a worker
 # Named, so that a job whose chips are not found fails instead of training on the host's CPU.
 PLATFORMS = {"tpu": "tpu,cpu", "gpu": "cuda,cpu", "cpu": "cpu"}
 
@@ -94,14 +96,14 @@ def fold(entries: Sequence[Override], packed: Sequence[str]) -> list[Override]:
 
 
 def expand(sweep: Sweep, options: Options) -> list[Job]:
-    """Return the jobs of a sweep; equal overrides give equal names and workdirs, launch by launch.
+    """Return the jobs of a sweep; equal work has equal names and workdirs, launch by launch.
 
     Every job is listed, finished or not.
     """
     _check_extra(sweep, options)
     jobs, taken = [], set()
     for overrides in fold(sweep.entries, list(sweep.packed)):
-        name = _job_name(options.name, overrides, sweep.packed, taken)
+        name = _job_name(options, overrides, sweep.packed, taken)
         taken.add(name)
         workdir = f"{options.workdir.rstrip('/')}/{name}"
         jobs.append(
@@ -131,14 +133,22 @@ def slug(text: str) -> str:
     return re.sub("[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
-def _job_name(launch: str, overrides: Override, packed: Mapping[str, str], taken: set[str]) -> str:
+def _job_name(
+    options: Options, overrides: Override, packed: Mapping[str, str], taken: set[str]
+) -> str:
+    """Return the launch's name, the overrides in words, and a hash of all that the worker reads."""
     told = [
         f"{field.rpartition('.')[2]}-{f'{value:g}' if isinstance(value, float) else value}"
         for field, value in overrides.items()
         if field not in packed
     ]
-    start = slug("-".join([launch, *told]))[:MAX_LAUNCH_NAME].strip("-")
-    text = json.dumps(overrides, sort_keys=True, default=str)
+    start = slug("-".join([options.name, *told]))[:MAX_LAUNCH_NAME].strip("-")
+    path, colon, arg = options.config.partition(":")
+    config = os.path.normpath(path) + (colon + arg if arg else "")
+    # By flag only: of a flag that is given twice the last one counts.
+    extra = sorted(options.extra, key=lambda word: word.partition("=")[0])
+    work = [options.experiment, config, extra, overrides]
+    text = json.dumps(work, sort_keys=True, default=str)
     digest = hashlib.sha256(text.encode()).hexdigest()
     # Six digits of many jobs may meet; the next ones of the same digest then part them.
     for begin in range(0, len(digest), HASH_DIGITS):
@@ -180,15 +190,21 @@ def _product(overrides: Mapping[str, Any], packed: Mapping[str, str]) -> int:
 
 
 def _check_extra(sweep: Sweep, options: Options) -> None:
-    """Refuse flags after `--` that fight with what the launcher writes."""
+    """Refuse flags after `--` that fight with what the launcher writes, or with the sweep."""
     swept = {field for entry in sweep.entries for field in entry}
+    field_of = dict(sweep.flags) | {flag: field for field, flag in sweep.packed.items()}
     for word in options.extra:
         if not word.startswith("--") or "=" not in word:
             raise LaunchError(f"extra flag '{word}' after --: write it as --name=value")
-        flag = word[2:].partition("=")[0]
+        flag, _, value = word[2:].partition("=")
         if flag in ("config", "workdir", "retry_failed", "config.workdir"):
             raise LaunchError(f"extra flag '{word}' after --: the launcher sets --{flag} itself")
-        fields = [field for field, short in sweep.packed.items() if short == flag]
-        clash = swept & {flag.removeprefix("config."), *fields}
+        if flag in CONFIG_OPTIONS:
+            joint = "," if ":" in options.config else ":"
+            raise LaunchError(
+                f"extra flag '{word}' after --: the sweep depends on it, put it into "
+                f"--config={options.config}{joint}{flag}={value}"
+            )
+        clash = swept & {flag.removeprefix("config."), field_of.get(flag)}
         if clash:
             raise LaunchError(f"extra flag '{word}' after --: the sweep sets {clash.pop()}")

@@ -6,6 +6,7 @@ the launcher itself talks to the bucket through `gcloud storage`.
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import tempfile
@@ -57,8 +58,7 @@ def read(place: str) -> str | None:
     """Return the text of one file, None if it is not there; a `*` means the first that matches."""
     if is_bucket(place):
         done = _run_gcloud("cat", place)
-        missing = "matched no objects" in done.stderr or "not found" in done.stderr.lower()
-        if done.returncode and not missing:
+        if done.returncode and not _says_no_object(done.stderr, bucket_of(place)):
             raise LaunchError(f"{place} cannot be read: {_last_line(done.stderr)}")
         return None if done.returncode else done.stdout
     path = Path(place)
@@ -72,6 +72,15 @@ def read(place: str) -> str | None:
         return None
     except OSError as error:
         raise LaunchError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _says_no_object(stderr: str, bucket: str) -> bool:
+    """Say whether gcloud found the bucket and not the object; a misspelt bucket is an error."""
+    text = stderr.lower()
+    no_bucket = re.search(rf"gs://{re.escape(bucket)}/?['\"]? not found", text)
+    if no_bucket or "bucket does not exist" in text or "bucket not found" in text:
+        return False
+    return "matched no objects" in text or "not found" in text
 
 
 def _gcloud(*args: str, what: str, stdin: str = "") -> None:

@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any, NamedTuple
 
 from tpu.errors import LaunchError, unknown
@@ -32,6 +32,7 @@ class Sweep(NamedTuple):
 
     entries: list[Override]  # checked, floats as floats
     packed: dict[str, str]  # {field: flag of the experiment that takes several values at once}
+    flags: Mapping[str, str] = MappingProxyType({})  # {other flag: the swept field that it sets}
 
 
 def load(experiment: str, spec: str) -> Sweep:
@@ -48,14 +49,15 @@ def load(experiment: str, spec: str) -> Sweep:
         raise LaunchError(f"{path}: {error}") from error
     packed = dict(getattr(module, "PACKED", {}))
     listing = f"python -m experiments.{experiment} --config={spec} --print_config"
-    for field in packed:
+    flags = dict(getattr(module, "FLAGS", {}))
+    for field in (*packed, *flags.values()):
         _check_name(field, fields, listing)
     checked = [
         {field: _checked(field, value, fields, listing) for field, value in entry.items()}
         for entry in entries
     ]
     _refuse_duplicates(checked)
-    return Sweep(checked, packed)
+    return Sweep(checked, packed, flags)
 
 
 def check_experiment(name: str) -> None:

@@ -15,8 +15,9 @@ from tpu import accelerators, plan, render, sweep  # noqa: E402
 
 GOLDEN = HERE / "golden"
 PACKED = {"seed": "seed", "learner.lr": "lr"}
+FLAGS = {"utd": "train.utd", "width": "width", "seeds": "seed"}
 CONFIG = """
-from configs.scaling_laws import PACKED, get_config
+from configs.scaling_laws import FLAGS, PACKED, get_config
 
 
 def get_sweep(arg=""):
@@ -52,7 +53,7 @@ def jobs(chosen: plan.Options, entries=None) -> list[plan.Job]:
     """Return the jobs of `entries`, by default two UTDs x three seeds."""
     if entries is None:
         entries = [{"train.utd": utd, "seed": s} for utd in (1.0, 2.0) for s in (0, 1, 2)]
-    return plan.expand(sweep.Sweep(entries, PACKED), chosen)
+    return plan.expand(sweep.Sweep(entries, PACKED, FLAGS), chosen)
 
 
 def rendered(backend: str, **changes) -> dict[str, str]:

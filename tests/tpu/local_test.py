@@ -39,7 +39,9 @@ with open(f"{out}/{index}.tmp", "w") as file:
 os.rename(f"{out}/{index}.tmp", f"{out}/{index}.json")
 if mode == "wait" or (mode == "fail" and index == 0):
     time.sleep(60)
-sys.exit(3 if mode == "fail" else 2 if mode == "usage" else 0)
+if mode == "killed":
+    os.kill(os.getpid(), signal.SIGKILL)
+sys.exit({"fail": 3, "bug": 3, "usage": 2, "peer": 134}.get(mode, 0))
 """
 
 
@@ -139,10 +141,22 @@ def test_one_failed_worker_ends_the_others_and_the_next_job_runs(jobs_file, tmp_
     assert (tmp_path / "w" / "j0.0.log").read_text().endswith("signal 15\n")
 
 
-def test_a_usage_error_stops_the_sweep(jobs_file, tmp_path, capsys):
-    assert local.main([str(jobs_file("usage", "end"))]) == 2
-    assert "job 1 of 2: j0: failed (exit 2)" in capsys.readouterr().out
-    assert not (tmp_path / "w" / "j1").exists()
+def test_a_usage_error_of_one_job_lets_the_others_run(jobs_file, capsys):
+    assert local.main([str(jobs_file("usage", "bug", "peer", "end", processes=1))]) == 2
+    out, err = capsys.readouterr()
+    assert "job 1 of 4: j0: failed (exit 2)" in out and "job 4 of 4: j3: done" in out
+    assert "2 of 4 jobs failed" in err.splitlines()
+
+
+@pytest.mark.parametrize("mode, how", [("peer", "exit 134"), ("killed", "signal 9")])
+def test_a_lost_process_counts_as_stopped_and_the_others_run(jobs_file, capsys, mode, how):
+    """`--submit` again goes on with it: it has no result.json."""
+    assert local.main([str(jobs_file(mode, "end"))]) == 42
+    out, err = capsys.readouterr()
+    assert f"job 1 of 2: j0: stopped ({how})" in out and "job 2 of 2: j1: done" in out
+    assert err.splitlines()[-1] == (
+        "1 of 2 jobs lost a process: the same command goes on from there"
+    )
 
 
 def test_a_worker_that_does_not_end_is_killed(jobs_file, tmp_path, monkeypatch, capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from fractions import Fraction
 
@@ -71,7 +72,7 @@ def test_without_packed_fields_every_entry_is_a_job():
     assert found[1].argv[4:] == ("--config.seed=1", f"--workdir={found[1].workdir}")
 
 
-def test_a_name_depends_on_the_overrides_alone():
+def test_a_name_depends_on_no_order_and_on_no_backend():
     entries = list(product(GRID | {"seed": range(5)}))
     forward = [job.name for job in jobs(options("local"), entries)]
     backward = [job.name for job in jobs(options("local"), entries[::-1])]
@@ -92,9 +93,42 @@ def test_a_thousand_entries_expand_in_two_seconds_to_unique_short_names():
 
 
 def test_names_that_meet_are_parted():
-    first = plan._job_name("sac", {}, PACKED, set())
-    second = plan._job_name("sac", {}, PACKED, {first})
-    assert first == "sac-44136f" and second == "sac-a355b3"  # sha256 of {}: 44136fa355b3...
+    first = plan._job_name(options("local"), {}, PACKED, set())
+    second = plan._job_name(options("local"), {}, PACKED, {first})
+    assert first != second == plan._job_name(options("local"), {}, PACKED, {first})
+    assert all(re.fullmatch("sac-[0-9a-f]{6}", name) for name in (first, second))
+
+
+def test_other_work_has_another_name_and_workdir():
+    """The experiment, the config with its options, and the extra flags are in the hash."""
+    config = "configs/scaling_laws.py"
+    extra = ("--steps=100", "--config.eval.episodes=4")
+    changes = [
+        {"config": config},
+        {"config": f"{config}:study,algo=sac"},
+        {"config": f"{config}:study,algo=bro"},
+        {"config": f"{config}:study,algo=bro", "extra": ("--steps=100",)},
+        {"config": f"{config}:study,algo=bro", "extra": extra},
+        {"config": f"{config}:study,algo=bro", "experiment": "search"},
+    ]
+    names = [jobs(options("local", **change))[0].name for change in changes]
+    assert len(set(names)) == len(names)
+    assert all(name.startswith("sac-utd-1-") and len(name) <= plan.MAX_NAME for name in names)
+    workdirs = {jobs(options("local", **change))[0].workdir for change in changes}
+    assert len(workdirs) == len(changes)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"config": "./configs/scaling_laws.py:wide"},
+        {"extra": ("--steps=1", "--config.eval.episodes=4")},
+    ],
+)
+def test_the_same_work_typed_otherwise_has_the_same_name(change):
+    base = {"extra": ("--config.eval.episodes=4", "--steps=1")} if "extra" in change else {}
+    found, expected = (jobs(options("slurm", **given)) for given in (change, base))
+    assert [job.name for job in found] == [job.name for job in expected]
 
 
 def test_the_worker_command_and_nothing_else():
@@ -160,6 +194,18 @@ def test_values_take_the_type_of_their_field():
         ("steps=1", "extra flag 'steps=1' after --: write it as --name=value"),
         ("--workdir=x", "extra flag '--workdir=x' after --: the launcher sets --workdir itself"),
         ("--seed=3", "extra flag '--seed=3' after --: the sweep sets seed"),
+        ("--seeds=3", "extra flag '--seeds=3' after --: the sweep sets seed"),
+        ("--utd=3", "extra flag '--utd=3' after --: the sweep sets train.utd"),
+        (
+            "--algo=bro",
+            "extra flag '--algo=bro' after --: the sweep depends on it, put it into "
+            "--config=configs/scaling_laws.py:wide,algo=bro",
+        ),
+        (
+            "--env=pendulum",
+            "extra flag '--env=pendulum' after --: the sweep depends on it, put it into "
+            "--config=configs/scaling_laws.py:wide,env=pendulum",
+        ),
         (
             "--config.train.utd=1",
             "extra flag '--config.train.utd=1' after --: the sweep sets train.utd",
@@ -170,6 +216,20 @@ def test_extra_flags_that_fight_with_the_launcher(flag, says):
     with pytest.raises(LaunchError) as caught:
         jobs(options("local", extra=(flag,)))
     assert str(caught.value) == says
+
+
+def test_every_short_flag_of_a_swept_field_is_refused_and_others_are_not():
+    """The config file names them: FLAGS beside PACKED."""
+    short = dict(scaling_laws.SHORT)
+    swept = {"train.utd", "learner.batch_size", "width", "learner.lr", "seed"}
+    told = scaling_config.FLAGS | {flag: field for field, flag in scaling_config.PACKED.items()}
+    assert {flag for flag, field in short.items() if field in swept} <= set(told)
+    assert all(short.get(flag, field) in (field, "num_seeds") for flag, field in told.items())
+    found = sweep.load("scaling_laws", "configs/scaling_laws.py:demo")
+    for word in ("--utd=2", "--seed=1", "--seeds=2", "--config.num_seeds=2"):
+        with pytest.raises(LaunchError, match="the sweep sets"):
+            plan.expand(found, options("local", extra=(word,)))
+    plan.expand(found, options("local", extra=("--batch_size=16", "--width=32", "--lr=0.1")))
 
 
 def test_the_sweep_of_scaling_laws():

@@ -43,6 +43,8 @@ seen="$RLX_COORDINATOR $RLX_NUM_PROCESSES $RLX_PROCESS_ID $JAX_PLATFORMS ${*: -1
 echo "$seen" > "$OUT/$RLX_PROCESS_ID"
 trap 'sleep 0.3; exit 42' TERM
 if [ "$MODE" = fail ]; then exit 1; fi
+if [ "$MODE" = peer ]; then exit 134; fi
+if [ "$MODE" = usage ]; then exit 126; fi
 if [ "$MODE" = wait ]; then while true; do sleep 0.05; done; fi
 """
 
@@ -54,9 +56,12 @@ if [ "$MODE" = wait ]; then while true; do sleep 0.05; done; fi
         ("fail", "0", 1, ""),
         ("wait", "0", 42, "requeue 70007\n"),
         ("wait", "50", 42, ""),
+        ("peer", "0", 134, "requeue 70007\n"),
+        ("peer", "50", 134, ""),
+        ("usage", "0", 126, ""),
     ],
 )
-def test_the_slurm_script_passes_sigterm_on_and_queues_again_on_42(
+def test_the_slurm_script_passes_sigterm_on_and_queues_again_on_42_and_lost_processes(
     tmp_path, mode, restarts, code, queue
 ):
     tool(tmp_path / "bin", "srun", SRUN)
@@ -164,6 +169,35 @@ def test_exit_codes_decide_about_another_attempt(tmp_path, codes, runs, code):
     found, calls, name = queued(tmp_path, ["ACTIVE"] * len(codes), codes)
     assert (found, calls.count("run")) == (code, runs)
     assert calls[-1] == f"delete {name}"
+
+
+def test_a_slice_taken_away_before_gcloud_could_connect_is_asked_for_again(tmp_path):
+    """`ssh` ends with 1 then, as a worker with a bug does: the state of the slice tells."""
+    states = ["ACTIVE", "SUSPENDED", "SUSPENDED", "ABSENT", "ACTIVE"]
+    code, calls, name = queued(tmp_path, states, [1, 0])
+    again = [f"delete {name}", f"create {name} --accelerator-type=v5litepod-16 --spot"]
+    attempt = ["copy", "prepare", "run"]
+    assert code == 0 and calls == [*attempt, *again, *attempt, f"delete {name}"]
+    (tmp_path / "calls").unlink()
+    code, calls, name = queued(tmp_path, ["ACTIVE", "ACTIVE"], [1])
+    assert code == 1 and calls == [*attempt, f"delete {name}"]
+
+
+def test_the_xpk_script_tries_every_job_and_names_those_that_failed(tmp_path):
+    tool(
+        tmp_path / "bin",
+        "xpk",
+        'echo "$2 $7" >> "$OUT/calls"; case "$*" in *workload=sac-utd-1-*) exit 3;; esac',
+    )
+    [text] = rendered("xpk").values()
+    env = os.environ | {"PATH": f"{tmp_path}/bin:{os.environ['PATH']}", "OUT": str(tmp_path)}
+    done = subprocess.run(["bash", "-c", text], env=env, capture_output=True, text=True)
+    first = jobs(options("xpk"))[0].name
+    assert (done.returncode, done.stderr) == (1, f"error: not submitted: {first}\n")
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert [line.split()[0] for line in calls] == ["attach", "create", "create"]
+    tool(tmp_path / "bin", "xpk", "exit 0")
+    assert subprocess.run(["bash", "-c", text], env=env).returncode == 0
 
 
 def test_a_slice_that_cannot_be_created_ends_the_job(tmp_path):

@@ -17,7 +17,7 @@ import yaml
 from launches import first_job, jobs, options, rendered
 
 from tpu import accelerators
-from tpu.render import jobset, xpk
+from tpu.render import jobset, skypilot, xpk
 
 pytestmark = pytest.mark.launch_tools
 
@@ -47,11 +47,7 @@ def test_skypilot_reads_a_tpu_task_as_it_is_meant(sky, changes, spot):
         assert str(resources.cloud) == "GCP" and resources.use_spot == spot
         assert resources.accelerators == {f"tpu-{changes['accelerator']}": 1}
         assert resources.accelerator_args["runtime_version"] == chosen.accelerator.runtime
-        assert resources.job_recovery == {
-            "strategy": "EAGER_NEXT_REGION",
-            "max_restarts_on_errors": 0,
-            "recover_on_exit_codes": [42],
-        }
+        assert resources.job_recovery == skypilot.task(job, chosen)["resources"]["job_recovery"]
         [(place, bucket)] = task.storage_mounts.items()
         assert (place, bucket.source, bucket.mode.value) == ("/mnt/rlx", "gs://our-runs", "MOUNT")
         assert task.run.endswith(" ".join(job.argv) + "\n")
@@ -71,7 +67,7 @@ def test_skypilot_reads_gpu_nodes(sky):
         ("use_spot:", "use_spots:"),
         ("file_mounts:", "file_mount:"),
         ("max_restarts_on_errors: 0", "max_restarts_on_errors: none"),
-        ("recover_on_exit_codes: [42]", "recover_on_exit_codes: [4200]"),
+        ("recover_on_exit_codes: [42,", "recover_on_exit_codes: [4200,"),
     ],
 )
 def test_skypilot_would_refuse_other_keys_and_values(sky, right, wrong):

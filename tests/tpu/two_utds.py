@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 from configs.common import Override, product
-from configs.scaling_laws import PACKED, get_config
+from configs.scaling_laws import FLAGS, PACKED, get_config
 
-__all__ = ["PACKED", "get_config", "get_sweep"]
+__all__ = ["FLAGS", "PACKED", "get_config", "get_sweep"]
 
 
 def get_sweep(arg: str = "") -> Iterator[Override]:

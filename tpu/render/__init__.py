@@ -6,9 +6,11 @@ A backend is a module with
   BUCKET    whether its workdirs are in a bucket, which it mounts
   TOOL      the program that submits, "" for none
   NEEDS     {option: default}: what it must know besides, and what a dry run writes meanwhile
+  QUEUES    whether a command ends once its jobs are queued, and they live on without it
   check(options)                    refuses what only this backend cannot do
   render(jobs, options)             {file name: text}
-  commands(jobs, options, folder)   argv lists that submit the files once they are in `folder`
+  commands(jobs, options, folder)   argv lists that submit the files once they are in `folder`: one
+                                    for all jobs, or one per job after what must come first
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ SPOT = True
 BUCKET = True
 TOOL = "kubectl"
 NEEDS = {"image": "rlx:latest", "queue": "multislice-queue"}  # xpk's name for its queue
+QUEUES = True
 
 RESTARTABLE = (42, *range(127, 256))  # saved and stopped, or ended by a signal or the node
 GRACE_SECONDS = 180  # a chunk of training, then a save

@@ -14,6 +14,7 @@ SPOT = False
 BUCKET = False
 TOOL = ""
 NEEDS: dict[str, str] = {}
+QUEUES = False
 FILE = "jobs.json"
 
 

@@ -19,6 +19,7 @@ SPOT = True
 BUCKET = True
 TOOL = "gcloud"
 NEEDS = {"zone": "us-central1-a"}
+QUEUES = False
 
 SCRIPT = r"""#!/usr/bin/env bash
 # Usage: bash {file}   (from the root of the checkout; it ends when all jobs have)
@@ -99,9 +100,15 @@ run() {{
     fi
     say "$name: exit $code"
     # 42: saved and stopped; 127 and more: a signal, or the connection went with the slice.
-    if [ "$code" -ne 42 ] && [ "$code" -lt 127 ]; then
-      break
+    if [ "$code" -eq 42 ] || [ "$code" -ge 127 ]; then
+      continue
     fi
+    # Any other is the worker's own, unless the slice was taken away before gcloud could connect.
+    [ "$code" -ne 0 ] || break
+    case "$(state "$name")" in
+      SUSPENDING | SUSPENDED | FAILED) say "$name: taken away" ;;
+      *) break ;;
+    esac
   done
   delete "$name"
   return "$code"

@@ -17,6 +17,12 @@ SPOT = True
 BUCKET = True
 TOOL = "sky"
 NEEDS: dict[str, str] = {}
+QUEUES = True
+
+# Saved and stopped; another process of the run lost; terminated. SkyPilot counts none of these
+# restarts, so that codes which may stay (127: no such command) are not among them.
+RESTARTABLE = (42, 134, 143)
+KILLED = 137  # on several hosts also what SkyPilot gives the others of one that failed by a bug
 
 # rlx needs Python 3.11 or later, which machine images need not have: uv brings one.
 SETUP = """set -e
@@ -61,6 +67,7 @@ def commands(jobs: Sequence[Job], options: Options, folder: Path) -> list[list[s
 def task(job: Job, options: Options) -> dict[str, Any]:
     """Return the task of one job."""
     kind, name = job.accelerator.kind, job.accelerator.name
+    codes = RESTARTABLE if job.processes > 1 else (*RESTARTABLE, KILLED)
     wanted = {"tpu": f"tpu-{name}", "gpu": name if ":" in name else f"{name}:1", "cpu": ""}[kind]
     resources: dict[str, Any] = {"accelerators": wanted} if wanted else {"cpus": "8+"}
     if kind == "tpu":
@@ -71,7 +78,7 @@ def task(job: Job, options: Options) -> dict[str, Any]:
     resources["job_recovery"] = {
         "strategy": "EAGER_NEXT_REGION",
         "max_restarts_on_errors": 0,  # a bug stays one
-        "recover_on_exit_codes": [42],
+        "recover_on_exit_codes": sorted(codes),
     }
     several = NODES if kind != "tpu" and job.slices > 1 else ""
     return {

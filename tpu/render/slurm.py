@@ -1,8 +1,9 @@
 """Slurm: one array job, an element per job, one task per node.
 
-Slurm sends SIGTERM to the batch shell, which passes it on; a job that then exits with 42 is put
-back in the queue. The nodes see one file system, which holds the workdirs. TPU nodes are those of
-a partition: Slurm has no name for their chips.
+Slurm sends SIGTERM to the batch shell, which passes it on; a job that then exits with 42, or that
+a signal or a lost process ended (127 and more), is put back in the queue. The nodes see one file
+system, which holds the workdirs, and are the job's alone: a task has all cores of its node. TPU
+nodes are those of a partition: Slurm has no name for their chips.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ SPOT = False
 BUCKET = False
 TOOL = "sbatch"
 NEEDS: dict[str, str] = {}
+QUEUES = True
 
 SCRIPT = r"""
 case "$SLURM_ARRAY_TASK_ID" in
@@ -41,8 +43,10 @@ while kill -0 "$step" 2>/dev/null; do
   wait "$step" || code=$?
 done
 
-if [ "$code" -eq 42 ] && [ "${{SLURM_RESTART_COUNT:-0}}" -lt {max_restarts} ]; then
-  scontrol requeue "$SLURM_JOB_ID"
+if [ "$code" -eq 42 ] || [ "$code" -ge 127 ]; then
+  if [ "${{SLURM_RESTART_COUNT:-0}}" -lt {max_restarts} ]; then
+    scontrol requeue "$SLURM_JOB_ID"
+  fi
 fi
 exit "$code"
 """
@@ -69,8 +73,14 @@ def render(jobs: Sequence[Job], options: Options) -> dict[str, str]:
         directives["gres"] = f"gpu:{gpu}:{options.accelerator.chips}"
     if options.partition:
         directives["partition"] = options.partition
-    head = ["#!/bin/bash", *(f"#SBATCH --{key}={value}" for key, value in directives.items())]
-    head.append("#SBATCH --requeue")
+    head = [
+        "#!/bin/bash",
+        "# Slurm makes no folder for the logs. Before an sbatch by hand:",
+        f"#   mkdir -p {shlex.quote(options.workdir)}",
+        *(f"#SBATCH --{key}={value}" for key, value in directives.items()),
+        "#SBATCH --exclusive",  # without it a task gets one core
+        "#SBATCH --requeue",
+    ]
     cases = "\n".join(
         f"  {index}) # {job.name}\n    command=({shlex.join(job.argv)}) ;;"
         for index, job in enumerate(jobs)

@@ -18,7 +18,19 @@ SPOT = True
 BUCKET = True
 TOOL = "xpk"
 NEEDS = {"image": "rlx:latest", "cluster": "rlx"}
+QUEUES = True
 FILE = "xpk.sh"
+SCRIPT = r"""#!/usr/bin/env bash
+set -uo pipefail
+failed=()
+
+{commands}
+
+if [ "${{#failed[@]}}" -gt 0 ]; then
+  echo "error: not submitted: ${{failed[*]}}" >&2
+  exit 1
+fi
+"""
 
 
 def check(options: Options) -> None:
@@ -27,15 +39,16 @@ def check(options: Options) -> None:
 
 
 def render(jobs: Sequence[Job], options: Options) -> dict[str, str]:
-    """Return the commands as a shell script."""
-    lines = [shlex.join(attach(options)), *(shlex.join(create(job, options)) for job in jobs)]
-    return {FILE: "#!/usr/bin/env bash\nset -euo pipefail\n\n" + "\n".join(lines) + "\n"}
+    """Return the commands as a shell script, which tries every job and then says which failed."""
+    lines = [shlex.join(attach(options)) + " || exit 1", ""]
+    lines += [f"{shlex.join(create(job, options))} ||\n  failed+=({job.name})" for job in jobs]
+    return {FILE: SCRIPT.format(commands="\n".join(lines))}
 
 
 def commands(jobs: Sequence[Job], options: Options, folder: Path) -> list[list[str]]:
-    """Return the command that runs the script."""
-    del jobs, options
-    return [["bash", str(folder / FILE)]]
+    """Return the commands of the script one by one: the launcher notes each job."""
+    del folder
+    return [attach(options), *(create(job, options) for job in jobs)]
 
 
 def attach(options: Options) -> list[str]:

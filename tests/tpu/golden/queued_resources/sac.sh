@@ -92,9 +92,15 @@ run() {
     fi
     say "$name: exit $code"
     # 42: saved and stopped; 127 and more: a signal, or the connection went with the slice.
-    if [ "$code" -ne 42 ] && [ "$code" -lt 127 ]; then
-      break
+    if [ "$code" -eq 42 ] || [ "$code" -ge 127 ]; then
+      continue
     fi
+    # Any other is the worker's own, unless the slice was taken away before gcloud could connect.
+    [ "$code" -ne 0 ] || break
+    case "$(state "$name")" in
+      SUSPENDING | SUSPENDED | FAILED) say "$name: taken away" ;;
+      *) break ;;
+    esac
   done
   delete "$name"
   return "$code"
@@ -115,14 +121,14 @@ stop() {
 }
 trap stop TERM INT
 
-launch sac-utd-1-1dc6f4 'cd rlx && . .venv/bin/activate
+launch sac-utd-1-415451 'cd rlx && . .venv/bin/activate
 while kill -TERM "$(cat ../rlx.pid 2>/dev/null)" 2>/dev/null; do sleep 5; done
 echo $$ > ../rlx.pid
-exec env JAX_PLATFORMS=tpu,cpu python -m experiments.scaling_laws --config=configs/scaling_laws.py:wide --seed=0,1,2 --config.train.utd=1.0 --workdir=/mnt/rlx/sweeps/first/sac-utd-1-1dc6f4'
-launch sac-utd-2-dd9b2b 'cd rlx && . .venv/bin/activate
+exec env JAX_PLATFORMS=tpu,cpu python -m experiments.scaling_laws --config=configs/scaling_laws.py:wide --seed=0,1,2 --config.train.utd=1.0 --workdir=/mnt/rlx/sweeps/first/sac-utd-1-415451'
+launch sac-utd-2-3ed2f9 'cd rlx && . .venv/bin/activate
 while kill -TERM "$(cat ../rlx.pid 2>/dev/null)" 2>/dev/null; do sleep 5; done
 echo $$ > ../rlx.pid
-exec env JAX_PLATFORMS=tpu,cpu python -m experiments.scaling_laws --config=configs/scaling_laws.py:wide --seed=0,1,2 --config.train.utd=2.0 --workdir=/mnt/rlx/sweeps/first/sac-utd-2-dd9b2b'
+exec env JAX_PLATFORMS=tpu,cpu python -m experiments.scaling_laws --config=configs/scaling_laws.py:wide --seed=0,1,2 --config.train.utd=2.0 --workdir=/mnt/rlx/sweeps/first/sac-utd-2-3ed2f9'
 
 failed=0
 for pid in "${pids[@]}"; do

@@ -88,7 +88,7 @@ def parser() -> argparse.ArgumentParser:
         "max_nan": (float, "share of bootstrap means that may miss a reached level"),
         "unfinished": (str, "a configuration that misses the top level loses that level, or cell"),
         "thresholds": (_numbers, "comma-separated levels J"),
-        "reset_grad_steps": (float, "gradient steps between network resets"),
+        "reset_grad_steps": (float, "gradient steps between network resets, 0: none"),
         "interpolate": (_flag, "true: linear crossings"),
         "bootstrap": (int, "replicates"),
         "seed": (int, "of the bootstrap"),
@@ -116,6 +116,7 @@ def parser() -> argparse.ArgumentParser:
     ask.add_argument("--delta", type=float, help="another price of a transition than the fitted")
     ask.add_argument("--axis", default="auto", help="utd, size (joint optimum) or auto")
     ask.add_argument("--json", action="store_true", help="print JSON")
+    ask.add_argument("--run_config", help="config of the sweep, e.g. configs/scaling_laws.py:study")
     nxt = commands.add_parser("suggest", help="the next runs that narrow a prediction most")
     nxt.add_argument("dir")
     nxt.add_argument("--budget", type=float, help="F; default: the middle of the fitted optima")
@@ -125,6 +126,7 @@ def parser() -> argparse.ArgumentParser:
     nxt.add_argument("--seeds", type=int, help="random seeds per run; default: as the sweep")
     nxt.add_argument("--axis", default="auto", help="utd, size or auto")
     nxt.add_argument("--json", action="store_true", help="print JSON")
+    nxt.add_argument("--run_config", help="config of the sweep, e.g. configs/scaling_laws.py:study")
     return top
 
 
@@ -193,7 +195,7 @@ def _plot(args: argparse.Namespace) -> None:
 
 
 def _recommend(args: argparse.Namespace) -> None:
-    advice = recommend(report.load(args.dir), args.budget, args.delta, args.axis)
+    advice = recommend(report.load(args.dir), args.budget, args.delta, args.axis, args.run_config)
     if args.json:
         print(json.dumps(advice, indent=1, allow_nan=False))
     else:
@@ -202,8 +204,9 @@ def _recommend(args: argparse.Namespace) -> None:
 
 def _suggest(args: argparse.Namespace) -> None:
     plan = suggest(
-        report.load(args.dir), args.budget, args.runs, args.target, args.by, args.seeds, args.axis
-    )
+        report.load(args.dir), args.budget, args.runs, args.target, args.by, args.seeds, args.axis,
+        args.run_config,
+    )  # fmt: skip
     if args.json:
         print(json.dumps(plan, indent=1, allow_nan=False))
     else:

@@ -4,6 +4,7 @@ formatting."""
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -227,24 +228,34 @@ def pool_tasks(s: Study) -> Study:
         s.warnings.append(
             f"the set of pooled tasks changes with J: {', '.join(lost)} miss some levels"
         )
-    complete = s.complete if s.options.require_complete else None
+    if s.D_samples is not None:
+        s.D_samples = s.D_samples[..., keep]
+    pool_complete(s, s.complete)
+    return s
+
+
+def pool_complete(s: Any, complete: np.ndarray) -> None:
+    """Set pooled, pooled_samples and task_scale of a study (of either axis) from its D.
+
+    Args:
+      s: a `Study` or `SizeStudy`, its D and D_samples at the kept levels only.
+      complete: [n_task, nJ] which tasks are there at which level.
+    """
+    mask = complete if s.options.require_complete else None
     # Tasks absent at every kept level would only shift the scale M.
-    present = np.asarray(s.complete.any(axis=1))
-    D = np.where(present[:, None, None], s.D, np.nan)
-    s.pooled, total = data_law.pool(D, complete)
+    present = complete.any(axis=1)[:, None, None]
+    D = np.where(present, s.D, np.nan)
+    s.pooled, total = data_law.pool(D, mask)
     s.task_scale = {
         task: float(np.nanmedian(own) / total)
         for task, own in zip(s.tasks, D)
         if np.isfinite(own).any()
     }
     if s.D_samples is not None:
-        s.D_samples = s.D_samples[..., keep]
         tasks = None
         if s.options.resample_tasks:
             tasks = stats.resample_tasks(len(s.tasks), len(s.D_samples), s.options.seed)
-        samples = np.where(present[:, None, None], s.D_samples, np.nan)
-        s.pooled_samples, _ = data_law.pool(samples, complete, tasks)
-    return s
+        s.pooled_samples, _ = data_law.pool(np.where(present, s.D_samples, np.nan), mask, tasks)
 
 
 def _told(m: dict) -> str:

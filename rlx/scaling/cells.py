@@ -18,7 +18,8 @@ KEY = ("algo", "task", "utd", "batch_size", "learning_rate", "model_size")
 
 @dataclass(frozen=True)
 class Cell:
-    """One configuration: steps [T] env steps, returns [T, S] of the random seeds `seeds`."""
+    """One configuration: steps [T] env steps, returns [T, S] of the random seeds `seeds`; end: its
+    last logged env step, whatever a filter drops."""
 
     algo: str
     task: str
@@ -29,6 +30,7 @@ class Cell:
     steps: np.ndarray
     returns: np.ndarray
     seeds: tuple[str, ...]
+    end: float
 
     @property
     def name(self) -> str:
@@ -64,7 +66,8 @@ def make_cells(table: Table, notes: list[str], missing: list[str]) -> list[Cell]
             missing.append(f"{name}: no seed with finite returns")
             continue
         steps, returns = _align(curves_of, name, notes)
-        cells.append(Cell(**key, steps=steps, returns=returns, seeds=tuple(curves_of)))
+        cells.append(Cell(**key, steps=steps, returns=returns, seeds=tuple(curves_of),
+                          end=float(steps[-1])))  # fmt: skip
     if not cells:
         raise ScalingError("no configuration has a seed with finite returns")
     return sorted(cells, key=lambda c: (c.task, c.utd, c.batch_size, c.learning_rate, c.model_size))

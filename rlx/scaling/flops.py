@@ -186,7 +186,8 @@ def pql(
     update.
 
     `per_update` is one critic update plus its share of a policy update (one per
-    `updates_per_policy_update`), so `batch_size` must make that share whole.
+    `updates_per_policy_update`): the policy update's whole count divided by that number, rounded to
+    a whole FLOP, so at most half a FLOP per update off.
 
     Args:
       atoms: outputs of each critic: 1 for PQL, 51 for the distributional PQL-D.
@@ -199,19 +200,20 @@ def pql(
     critic = mlp([obs_dim + action_dim, *critic_hidden, atoms]).times(ensemble)
     actor = mlp([obs_dim, *actor_hidden, action_dim])
     policy = {"actor_update_actor": 6 * actor.m - 2 * actor.f, "actor_update_critic": 4 * critic.m}
-    if any(v * batch_size % updates_per_policy_update for v in policy.values()):
-        raise ValueError(
-            f"batch_size={batch_size} does not split over {updates_per_policy_update} critic "
-            "updates"
-        )
     passes = {
         "target_actor": 2 * actor.m,
         "target_critic": 2 * critic.m,
         "critic_update": 6 * critic.m - 2 * critic.f,
     }
     out = _flops(passes, 2 * actor.m, critic, actor.params, batch_size)
-    share = {name: v * batch_size // updates_per_policy_update for name, v in policy.items()}
-    breakdown = {**out.breakdown, **share}
+
+    def share(count: int) -> int:
+        delay = updates_per_policy_update
+        return (2 * count * batch_size + delay) // (2 * delay)
+
+    through_critic = share(policy["actor_update_critic"])
+    policy["actor_update_actor"] = share(sum(policy.values())) - through_critic
+    breakdown = {**out.breakdown, **policy, "actor_update_critic": through_critic}
     return replace(out, per_update=sum(breakdown.values()), breakdown=breakdown)
 
 

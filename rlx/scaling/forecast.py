@@ -23,7 +23,8 @@ class Forecast:
     """One fit at one delta.
 
     axis: 'utd' or 'size'.  levels [nJ]; optima per level; law: BudgetLaw, JointLaw or None (too few
-    interior optima: `why`).  lines: {'utd': Line[, 'size': Line]}.
+    interior optima: `why`).  lines: {'utd': Line[, 'size': Line]}.  fitted, held: the levels J that
+    the lines go through, and those held out of them.
     box: {'utd': (low, high)[, 'size': ...]} measured.  noise [nJ]: sd of log pooled D of a
     measurement with the sweep's seeds; NaN without samples.
     """
@@ -37,15 +38,24 @@ class Forecast:
     why: str
     box: dict[str, tuple[float, float]]
     noise: np.ndarray
+    fitted: tuple[float, ...] = ()
+    held: tuple[float, ...] = ()
+
+    @property
+    def known(self) -> list:
+        """The optima that `point` rests on, by budget: those of the fitted levels, or all of them
+        where they are interpolated."""
+        own = [o for o in self.optima if np.isfinite(o.budget)]
+        own = [o for o in own if o.J in self.fitted] if self.lines else own
+        return sorted(own, key=lambda o: o.budget)
 
     def point(self, total: float) -> dict[str, float]:
         """sigma* (and N*) at budget F by the law; without one, interpolated between the levels'
         optima in log-log."""
         if self.lines:
             return {n: float(line.predict(np.array([total]))[0]) for n, line in self.lines.items()}
-        optima = sorted((o for o in self.optima if np.isfinite(o.budget)), key=lambda o: o.budget)
-        F = np.log([o.budget for o in optima])
-        at = {name: np.log([getattr(o, name) for o in optima]) for name in self.box}
+        F = np.log([o.budget for o in self.known])
+        at = {name: np.log([getattr(o, name) for o in self.known]) for name in self.box}
         return {n: float(np.exp(np.interp(np.log(total), F, y))) for n, y in at.items()}
 
     def replicates(self, name: str, total: float) -> np.ndarray | None:
@@ -158,15 +168,17 @@ def _over_utd(result: dict, delta: float | None) -> Forecast:
     optima = [
         budget.optimal_utd(law, costs, bounds, J, stored["method"]) for J, law in zip(levels, laws)
     ]
-    lines, why = {}, ""
+    lines, fitted, why = {}, (), ""
     try:
-        lines = {"utd": budget.budget_law(optima, stored["holdout"]).utd}
+        law = budget.budget_law(optima, stored["holdout"])
+        lines, fitted = {"utd": law.utd}, law.levels
     except ScalingError as error:
         why = str(error)
     noise = _noise(samples.get("log_pooled"), len(levels))
     return Forecast(
-        "utd", np.array(levels), laws, costs, optima, lines, why, {"utd": bounds}, noise
-    )
+        "utd", np.array(levels), laws, costs, optima, lines, why, {"utd": bounds}, noise, fitted,
+        _held(levels, stored["holdout"]),
+    )  # fmt: skip
 
 
 def _over_size(result: dict, delta: float | None) -> Forecast:
@@ -177,16 +189,22 @@ def _over_size(result: dict, delta: float | None) -> Forecast:
     levels = np.array([e["J"] for e in part["law"]])
     box = tuple(tuple(side) for side in part["box"])
     optima = [size_budget.joint_optimum(law, costs, box, J) for J, law in zip(levels, laws)]
-    lines, why = {}, ""
+    lines, fitted, why = {}, (), ""
     try:
         law = size_budget.joint_law(optima, result["config"]["holdout"])
-        lines = {name: law.lines[name] for name in ("utd", "size")}
+        lines, fitted = {name: law.lines[name] for name in ("utd", "size")}, law.levels
     except ScalingError as error:
         why = str(error)
     noise = _noise(samples.get("size/log_pooled"), len(levels))
     return Forecast(
-        "size", levels, laws, costs, optima, lines, why, dict(zip(("utd", "size"), box)), noise
-    )
+        "size", levels, laws, costs, optima, lines, why, dict(zip(("utd", "size"), box)), noise,
+        fitted, _held(levels, result["config"]["holdout"]),
+    )  # fmt: skip
+
+
+def _held(levels, holdout: int) -> tuple[float, ...]:
+    """The top levels, which the budget law is not fitted through."""
+    return tuple(sorted(levels)[len(levels) - min(holdout, len(levels)) :])
 
 
 def _noise(log_pooled: np.ndarray | None, count: int) -> np.ndarray:

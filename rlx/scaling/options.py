@@ -25,7 +25,8 @@ class Options:
     max_nan: share of bootstrap means that may miss a level before it counts as not reached.
     unfinished: what a configuration that misses the top level loses: that 'level', or all of its
     levels ('cell', as Fu et al. do).
-    reset_grad_steps: gradient steps between network resets (BRO), None = no reset filter.
+    reset_grad_steps: gradient steps between network resets (BRO), 0 = these runs never reset; None
+    = not known: no filter, and a warning where the algorithm resets.
     interpolate: linear crossings.  bootstrap: replicates.  seed: of the bootstrap.
     resample_tasks: the outer bootstrap level.  require_complete: pool only tasks present at every
     UTD.
@@ -81,6 +82,10 @@ class Options:
         if self.bootstrap < 0 or self.holdout < 0:
             raise ScalingError(
                 f"bootstrap={self.bootstrap}, holdout={self.holdout}; both must be >= 0"
+            )
+        if self.reset_grad_steps is not None and not self.reset_grad_steps >= 0:
+            raise ScalingError(
+                f"reset_grad_steps={self.reset_grad_steps:g}; must be >= 0 (0: never resets)"
             )
         if not 0 <= self.max_nan <= 1:
             raise ScalingError(f"max_nan={self.max_nan:g}; must be between 0 and 1")

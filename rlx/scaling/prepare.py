@@ -129,12 +129,14 @@ def _batch(value: float | str, utd: float) -> float:
 
 def without_resets(cells: list[Cell], options: Options, notes: list[str]) -> list[Cell]:
     """Apply the reset filter where asked for; say so where it seems to be missing."""
-    if options.reset_grad_steps:
+    if options.reset_grad_steps == 0:
+        return cells
+    if options.reset_grad_steps is not None:
         return cells_lib.without_resets(cells, options.reset_grad_steps)
     if any("bro" in c.algo.lower() for c in cells):
         notes.append(
             "BRO resets its networks; --reset_grad_steps=2.5e6 drops the relearning dips (not "
-            "applied)"
+            "applied); 0 says that these runs never reset"
         )
     return cells
 

@@ -59,7 +59,7 @@ def report_published(benchmark: str, rows: list[dict] | None = None, **options) 
             **asdict(chosen), "benchmark": benchmark, "tasks": tasks, "utds": sigma,
             "data_scale": data_scale,
             "thresholds": [J for J, _ in laws], "model_size": prices.model_size, "delta": delta,
-            "size_batch": chosen.size_batch, "unit": chosen.unit, "seeds": None,
+            "size_batch": chosen.size_batch, "unit": chosen.unit, "seeds": None, "num_envs": None,
             "source": source.source,
         },
         "rules": {
@@ -83,6 +83,7 @@ def report_published(benchmark: str, rows: list[dict] | None = None, **options) 
         "overfit": [],
         "measured": None,
         "widths": [],
+        "cells": [],
     }))  # fmt: skip
 
 

@@ -6,15 +6,17 @@ import math
 
 import numpy as np
 
-from rlx.scaling import flops, forecast, rules, stats
+from rlx.scaling import commands, forecast, stats
 from rlx.scaling.errors import ScalingError
 from rlx.scaling.forecast import Forecast
 
-PROGRAM = "python -m experiments.scaling_laws"
-
 
 def recommend(
-    result: dict, total_budget: float, delta: float | None = None, axis: str = "auto"
+    result: dict,
+    total_budget: float,
+    delta: float | None = None,
+    axis: str = "auto",
+    run_config: str | None = None,
 ) -> dict:
     """UTD, batch size, learning rate (and model size), data and compute for a budget F.
 
@@ -26,6 +28,7 @@ def recommend(
       total_budget: F = C + delta * D, FLOPs (seconds for a fit with compute=seconds).
       delta: another price of a transition than the fitted one: optima and law are made anew.
       axis: 'utd', 'size' (joint), or 'auto': joint where the fit has a model-size axis.
+      run_config: the sweep's config for the commands, such as configs/scaling_laws.py:study.
     Returns:
       `utd`, `size`, `width`, each with its 95 % interval `..._ci` where it has one; `batch_size`
       and `learning_rate` by task; `data` (pooled env steps) with `data_ci`, the 95 % interval of a
@@ -44,8 +47,8 @@ def recommend(
     J, J_ci = f.level(at, data)
     data_ci = np.full(2, np.nan) if J is None else f.prediction_interval(at, J)
     flags = _flags(f, free, at, total_budget, J, result["config"]["unit"])
-    batch, rate = settings(result, f, at)
-    width = None if "size" not in at else width_of(result, at["size"])
+    batch, rate = commands.settings(result, f, at)
+    width = commands.width_at(result, at)
     out = {
         "axis": f.axis, "budget": total_budget, "delta": f.prices.delta,
         "unit": result["config"]["unit"],
@@ -62,7 +65,7 @@ def recommend(
         "clipped": any(at[name] != free[name] for name in at),
         "flags": flags,
     }  # fmt: skip
-    return out | {"runs": _runs(result, f, out)}
+    return out | {"runs": _runs(result, f, out, run_config)}
 
 
 def _ci(f: Forecast, name: str, total: float) -> list[float] | None:
@@ -81,17 +84,39 @@ def _listed(ci: np.ndarray) -> list[float] | None:
     return None if np.isnan(ci).any() else [float(end) for end in ci]
 
 
+def _budget_flags(f: Forecast, total: float, unit: str) -> list[str]:
+    """Where the budget is not among those of the optima that the law was fitted through: beyond
+    them, or next to a level that was held out or whose optimum is at an edge."""
+    flags = []
+    low, high = f.known[0].budget, f.known[-1].budget
+    if not low <= total <= high:
+        flags.append(
+            f"extrapolated: budget {total:.3g} {unit} lies outside the fitted optima "
+            f"[{low:.3g}, {high:.3g}]"
+        )
+    optima = sorted((o for o in f.optima if np.isfinite(o.budget)), key=lambda o: o.budget)
+    beside = [*[o for o in optima if o.budget <= total][-1:],
+              *[o for o in optima if o.budget >= total][:1]]  # fmt: skip
+    kinds = (
+        ("at the edge of the measured range", lambda o: bool(o.at_bound)),
+        ("held out of the law", lambda o: o.J in f.held),
+    )
+    for text, of_kind in kinds if f.lines else ():
+        if any(of_kind(o) and o.J not in f.fitted for o in beside):
+            own = [o for o in optima if of_kind(o)]
+            flags.append(
+                f"extrapolated: the optima near this budget are {text}: J = "
+                f"{', '.join(f'{o.J:g}' for o in own)}, budgets [{own[0].budget:.3g}, "
+                f"{own[-1].budget:.3g}] {unit}"
+            )
+    return flags
+
+
 def _flags(
     f: Forecast, free: dict, at: dict, total: float, J: float | None, unit: str
 ) -> list[str]:
     """Why the recommendation lies outside what was measured; empty when it does not."""
-    flags = []
-    budgets = np.array([o.budget for o in f.optima])
-    if not np.nanmin(budgets) <= total <= np.nanmax(budgets):
-        flags.append(
-            f"extrapolated: budget {total:.3g} {unit} lies outside the fitted optima "
-            f"[{np.nanmin(budgets):.3g}, {np.nanmax(budgets):.3g}]"
-        )
+    flags = _budget_flags(f, total, unit)
     names = {"utd": "UTD", "size": "model size"}
     for name, value in free.items():
         low, high = f.box[name]
@@ -112,73 +137,18 @@ def _flags(
     return flags
 
 
-def settings(result: dict, f: Forecast, at: dict[str, float]) -> tuple[dict, dict]:
-    """Batch size and learning rate by task, rounded as published; empty where unknown."""
-    if f.axis == "utd":
-        return (
-            _by_task(result["rules"]["batch_size"], at["utd"], rules.tabulated_batch),
-            _by_task(result["rules"]["learning_rate"], at["utd"], rules.tabulated_rate),
-        )
-    part = result["size_axis"]
-    rate = _by_task(part["learning_rate"], at["utd"], rules.tabulated_rate)
-    rule = part["batch_rule"]
-    if rule is None:
-        return {}, rate
-    x, z = np.log(at["utd"]), np.log(at["size"])
-    b = -np.inf if rule["log_b"] is None else rule["log_b"]
-    pooled = float(
-        np.exp(rule["log_a"] - rule["alpha"] * x - np.logaddexp(0, b - rule["beta"] * z))
-    )
-    return {t: rules.tabulated_batch(pooled * v) for t, v in rule["task_factor"].items()}, rate
-
-
-def _by_task(rule: dict | None, utd: float, rounded) -> dict:
-    if rule is None:
-        return {}
-    return {task: rounded(value * utd ** rule["slope"]) for task, value in rule["at_utd_1"].items()}
-
-
-def width_of(result: dict, size: float) -> int | None:
-    """Network width for a model size: by the nets given at the fit (`net`), else between the
-    widths of the table; None when neither says."""
-    net, pairs = result["config"].get("net"), result["widths"]
-    if net is not None:
-        obs, action, critic_hidden, _ = net
-        return flops.width_for(size, obs + action, len(critic_hidden))
-    if len(pairs) < 2:
-        return None
-    sizes, widths = np.log(np.array(pairs)).T
-    return round(math.exp(np.interp(math.log(size), sizes, widths)))
-
-
-def _runs(result: dict, f: Forecast, advice: dict) -> list[dict]:
+def _runs(result: dict, f: Forecast, advice: dict, run_config: str | None) -> list[dict]:
     """One run per task: env steps (the pooled D in the task's own scale) and the command."""
-    scale = result["task_scale"] if f.axis == "utd" else result["size_axis"]["task_scale"]
+    scale = commands.task_scale(result, f)
+    at = {name: advice[name] for name in f.box}
     out = []
     for task in scale:
-        run = {
-            "task": task, "algo": result["config"]["algo"],
-            "utd": float(f"{advice['utd']:.3g}"), "width": advice["width"],
-            "size": advice["size"], "batch_size": advice["batch_size"].get(task),
-            "learning_rate": advice["learning_rate"].get(task),
-            "env_steps": math.ceil(advice["data"] * scale[task]),
+        run = commands.fresh(result, f, at, task, advice["data"])
+        run |= {
+            "algo": result["config"]["algo"], "size": advice["size"],
             "env_steps_ci": advice["data_ci"] and [
                 math.ceil(end * scale[task]) for end in advice["data_ci"]
             ],
         }  # fmt: skip
-        out.append(run | {"command": command(run)})
+        out.append(run | {"command": commands.command(result, run, run_config)})
     return out
-
-
-def command(run: dict, seeds: str = "") -> str:
-    """A ready command line; settings that the fit does not know are left to the config."""
-    parts = [PROGRAM, *([f"--algo={run['algo']}"] if run.get("algo") in flops.LEARNERS else [])]
-    parts.append(f"--utd={run['utd']:g}")
-    if run.get("batch_size"):
-        parts.append(f"--batch_size={run['batch_size']}")
-    if run.get("learning_rate"):
-        parts.append(f"--lr={run['learning_rate']:g}")
-    if run.get("width"):
-        parts.append(f"--width={run['width']}")
-    parts += [f"--env={run['task']}", f"--steps={run['env_steps']}"]
-    return " ".join(parts + ([seeds] if seeds else []))

@@ -12,6 +12,7 @@ import numpy as np
 from rlx.scaling import data_law, overfit, prepare, rules, size_report, stats, summary, wallclock
 from rlx.scaling import options as options_lib
 from rlx.scaling.analysis import Study, study
+from rlx.scaling.commands import cell_settings
 from rlx.scaling.data_law import PowerLaw
 from rlx.scaling.errors import ScalingError
 from rlx.scaling.prices import Prices
@@ -31,7 +32,7 @@ def report(table: Table | Source | list, **options) -> Result:
       **options: see `rlx.scaling.options.Options`; `preset` names a row of its PRESETS.
     Returns:
       the content of `fit.json`: version, kind, config, rules, data_law, budget_law, extrapolation,
-      per_task, task_scale, size_axis, measured, overfit, widths, learning_curves, missing,
+      per_task, task_scale, cells, size_axis, measured, overfit, widths, learning_curves, missing,
       warnings; bootstrap replicates as its attribute `samples`.
     """
     chosen = options_lib.make(options)
@@ -58,6 +59,7 @@ def report(table: Table | Source | list, **options) -> Result:
             "return_base": s.scale.base, "return_top": s.scale.top,
             "batch_size": sorted({c.batch_size for c in s.cells.values()}), "unit": chosen.unit,
             "seeds": int(np.median([len(c.seeds) for c in s.cells.values()])),
+            "num_envs": _num_envs(checked, chosen),
             "next_seed": 1 + max((int(x) for x in checked["seed"] if x.isdecimal()), default=-1),
         },
         "rules": {
@@ -78,6 +80,7 @@ def report(table: Table | Source | list, **options) -> Result:
         "extrapolation": leave_largest_utd_out(s, budget_law),
         "per_task": summary.per_task(s, prices),
         "task_scale": s.task_scale,
+        "cells": cell_settings(s.cells),
         "size_axis": size_axis,
         "measured": measured,
         "overfit": overfit.correlations(checked, chosen),
@@ -87,6 +90,12 @@ def report(table: Table | Source | list, **options) -> Result:
         "warnings": s.warnings,
     })  # fmt: skip
     return Result(content, _samples(s, laws, prices) | size_samples)
+
+
+def _num_envs(table: Table, options: options_lib.Options) -> int | None:
+    """The number of parallel environments, where it is known and the same in all runs."""
+    found = np.unique(table["num_envs"][wallclock.chosen_rows(table, options)])
+    return int(found[0]) if len(found) == 1 and np.isfinite(found[0]) else None
 
 
 def _size_axis(

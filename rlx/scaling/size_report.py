@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from rlx.scaling import size_budget, size_rule, stats
+from rlx.scaling import commands, size_budget, size_rule, stats
 from rlx.scaling.errors import ScalingError
 from rlx.scaling.size_law import COEFFICIENTS, SizeLaw, fit_data_size
 from rlx.scaling.size_rule import SizePrices
@@ -38,6 +38,7 @@ def size_part(s: SizeStudy, measured: dict | None) -> tuple[dict, dict[str, np.n
         "tasks": list(s.task_scale), "all_tasks": s.tasks,
         "utds": np.unique(s.sigma), "sizes": np.unique(s.size),
         "box": s.box, "levels": s.levels, "task_scale": s.task_scale,
+        "cells": commands.cell_settings(s.cells),
         "table": _table(s), "law": [law_summary(s, j, law) for j, law in enumerate(laws)],
         "batch_rule": _rule_summary(s), "learning_rate": _rate_summary(s),
         "size_batch": s.options.size_batch,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from rlx.scaling import analysis, data_law, prepare, rules, size_rule, stats
+from rlx.scaling import analysis, prepare, rules, size_rule
 from rlx.scaling import cells as cells_lib
 from rlx.scaling.cells import Cell, Scale
 from rlx.scaling.curves import Crossings
@@ -180,21 +180,9 @@ def _pool(s: SizeStudy) -> None:
         s.warnings.append(
             f"the set of pooled tasks changes with J: {', '.join(changing)} miss some levels"
         )
-    mask = complete if s.options.require_complete else None
-    D = np.where(present[:, None, None], s.D, np.nan)
-    s.pooled, total = data_law.pool(D, mask)
-    s.task_scale = {
-        task: float(np.nanmedian(own) / total)
-        for task, own in zip(s.tasks, D)
-        if np.isfinite(own).any()
-    }
     if s.D_samples is not None:
         s.D_samples = s.D_samples[..., keep]
-        tasks = None
-        if s.options.resample_tasks:
-            tasks = stats.resample_tasks(len(s.tasks), len(s.D_samples), s.options.seed)
-        samples = np.where(present[:, None, None], s.D_samples, np.nan)
-        s.pooled_samples, _ = data_law.pool(samples, mask, tasks)
+    analysis.pool_complete(s, complete)
 
 
 def _fit_batch(s: SizeStudy, best: dict) -> None:

@@ -19,10 +19,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from rlx.scaling import forecast, stats
+from rlx.scaling import commands, forecast, stats
 from rlx.scaling.errors import ScalingError
 from rlx.scaling.forecast import Forecast
-from rlx.scaling.recommend import command, recommend, settings, width_of
+from rlx.scaling.recommend import recommend
 from rlx.scaling.result import samples_of
 
 LEVELS = 3  # of the crossings that stand for a run; more add sampling noise, not information
@@ -55,6 +55,7 @@ def suggest(
     by: str = "shrink",
     seeds: int | None = None,
     axis: str = "auto",
+    run_config: str | None = None,
 ) -> dict:
     """Rank the next runs by how much they are expected to narrow the 95 % interval of a target.
 
@@ -66,6 +67,7 @@ def suggest(
         recommended settings).
       by: 'shrink' (narrowest interval) or 'cost' (most variance removed per unit of budget).
       seeds: random seeds per run; None: as many as the sweep had.
+      run_config: the sweep's config for the commands, such as configs/scaling_laws.py:study.
     Returns:
       dict with `budget`, `target`, `interval` (now), `factor` (its upper over lower end) and
       `runs`: per chosen run what it is, its cost, `factor_after` (expected, all runs so far done)
@@ -76,8 +78,7 @@ def suggest(
     if target == "size" and f.axis != "size":
         raise ScalingError("target=size: this fit has no model-size axis")
     if total_budget is None:
-        budgets = [o.budget for o in f.optima if np.isfinite(o.budget)]
-        total_budget = float(np.exp(np.mean(np.log(budgets))))
+        total_budget = float(np.exp(np.mean(np.log([o.budget for o in f.known]))))
     advice = recommend(result, total_budget, None, f.axis)
     seeds = seeds or result["config"]["seeds"]
     T = _target(f, advice, target)
@@ -99,14 +100,13 @@ def suggest(
                    good.sum())  # fmt: skip
     interval = np.exp(stats.interval(T[good]))
     factor = float(interval[1] / interval[0])
-    chosen = [_entry(result, f, candidates[i], seeds, left, variance, factor) for i, left in order]
-    single = sorted(
-        (
-            _entry(result, f, c, seeds, variance - gain, variance, factor)
-            for c, gain in zip(candidates, alone)
-        ),
-        key=lambda e: e["factor_after"],
-    )
+
+    def entry(c: Candidate, left: float) -> dict:
+        return _entry(result, f, c, seeds, left, variance, factor, run_config)
+
+    chosen = [entry(candidates[i], left) for i, left in order]
+    single = [entry(c, variance - gain) for c, gain in zip(candidates, alone)]
+    single.sort(key=lambda e: e["factor_after"])
     return {
         "budget": total_budget, "unit": result["config"]["unit"], "target": target, "by": by,
         "seeds": seeds, "interval": interval.tolist(), "factor": factor, "runs": chosen,
@@ -152,7 +152,7 @@ def _candidates(result: dict, f: Forecast) -> list[Candidate]:
     levels = levels.astype(int)
     by_utd = f.axis == "utd"
     tasks = result["config"]["tasks"] if by_utd else result["size_axis"]["all_tasks"]
-    scale = result["task_scale"] if f.axis == "utd" else result["size_axis"]["task_scale"]
+    scale = commands.task_scale(result, f)
     had = result["config"]["seeds"]
     out = []
     for i, task in enumerate(tasks):
@@ -268,31 +268,27 @@ def _greedy(
 
 
 def _entry(
-    result: dict, f: Forecast, c: Candidate, seeds: int, left: float, variance: float, factor: float
-) -> dict:
-    scale = result["task_scale"] if f.axis == "utd" else result["size_axis"]["task_scale"]
-    batch, rate = settings(result, f, c.at)
-    width = None if "size" not in c.at else width_of(result, c.at["size"])
+    result: dict, f: Forecast, c: Candidate, seeds: int, left: float, variance: float,
+    factor: float, run_config: str | None,
+) -> dict:  # fmt: skip
     top = float(f.data(c.at)[0][-1])
-    first = result["config"]["next_seed"]
-    which = f"--seeds={seeds}"
+    first, which = 0, f"--seeds={seeds}"
     if c.kind == "more seeds":
+        first = result["config"]["next_seed"]
         which = f"--seed={','.join(str(first + i) for i in range(seeds))}"
-    commands = [
-        command(
-            {
-                "task": task, "algo": result["config"]["algo"],
-                "utd": float(f"{c.at['utd']:.3g}"), "width": width,
-                "batch_size": batch.get(task), "learning_rate": rate.get(task),
-                "env_steps": int(np.ceil(top * scale[task])),
-            },
-            which,
+        todo = [commands.measured(result, f, c.at, c.task)]
+    else:
+        scale = commands.task_scale(result, f)
+        todo = [commands.fresh(result, f, c.at, task, top) for task in scale]
+    lines = [
+        commands.command(
+            result, run, run_config, commands.workdir(result, run, first, seeds), which
         )
-        for task in ([c.task] if c.task else scale)
-    ]  # fmt: skip
+        for run in todo
+    ]
     share = np.sqrt(max(left, 0.0) / variance)
     return {
         "kind": c.kind, "task": c.task, "utd": c.at["utd"], "size": c.at.get("size"),
         "seeds": seeds, "outside": c.outside, "cost": c.cost * seeds,
-        "shrink": float(1.0 - share), "factor_after": float(factor**share), "commands": commands,
+        "shrink": float(1.0 - share), "factor_after": float(factor**share), "commands": lines,
     }  # fmt: skip

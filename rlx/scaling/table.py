@@ -1,9 +1,9 @@
 """The tidy results table: one row per logged point, checked once so that nothing after it has to.
 
 Required columns: task, utd, seed, env_step, return (or return_seed0..K instead of seed and return).
-Optional: algo, batch_size, learning_rate, model_size (blank: unknown), and what runs measured of
-themselves: wall_s, width, critic_loss_replay, critic_loss_recent, critic_param_norm.  Other columns
-are ignored.
+Optional: algo, batch_size, learning_rate, model_size (blank: unknown), num_envs (environments at
+once, for the commands of `recommend`), and what runs measured of themselves: wall_s, width,
+critic_loss_replay, critic_loss_recent, critic_param_norm.  Other columns are ignored.
 `utd` is the achieved value grad_steps / (env_steps - prefill); `env_step` counts transitions,
 prefill included.
 """
@@ -31,6 +31,7 @@ NAMES = {
     "model_size": ("model_size", "critic_params"),
     "seed": ("seed",),
     "env_step": ("env_step", "env_steps"),
+    "num_envs": ("num_envs",),
     "wall_s": ("wall_s", "time/wall_s"),
     "width": ("width", "critic_width"),
     "critic_loss_replay": ("critic_loss_replay", "train/critic_loss_replay"),
@@ -45,7 +46,7 @@ RETURN_NAMES = {
 TEXT = ("algo", "task", "seed")
 REQUIRED = ("task", "utd", "seed", "env_step")
 MEASURED = tuple(NAMES)[-5:]  # of the run itself; never part of a configuration
-OPTIONAL = ("algo", "batch_size", "learning_rate", "model_size", *MEASURED)
+OPTIONAL = ("algo", "batch_size", "learning_rate", "model_size", "num_envs", *MEASURED)
 WIDE = re.compile(r"return_seed(\w+)$")
 UTD_TOLERANCE = (
     0.01  # runs are refused when the achieved UTD is off by more (specification section 12)

@@ -11,6 +11,7 @@ import synthetic
 
 from rlx.scaling import ScalingError, flops, plots, recommend, report_published, suggest, write
 from rlx.scaling.__main__ import main
+from rlx.scaling.forecast import forecast
 from rlx.scaling.report import report
 
 UTDS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
@@ -98,9 +99,39 @@ def test_nothing_outside_the_measured_range_is_silent(result, sized):
     assert edge["extrapolated"] and edge["utd"] == pytest.approx(8.0, rel=1e-3)
     assert any("edge of the measured UTD range" in flag for flag in edge["flags"])
     assert edge["truncated"] == ["utd"] and recommend(result, F)["truncated"] == []
+    level = {o["J"]: o["budget"] for o in result["budget_law"]["optima"]}
+    for F in (0.99 * level[800.0], 1.01 * level[700.0]):  # J = 800 is held out of the law
+        held = recommend(result, F)
+        assert held["extrapolated"]
+        assert any("lies outside the fitted optima" in flag for flag in held["flags"])
+        assert any("held out of the law: J = 800," in flag for flag in held["flags"])
+    for F in (1.05 * level[300.0], 0.99 * level[700.0]):
+        assert recommend(result, F)["flags"] == []
+    joint = {o["J"]: o["budget"] for o in sized["size_axis"]["optima"]}
+    assert any("held out" in flag for flag in recommend(sized, 0.99 * joint[800.0])["flags"])
     far = recommend(sized, 1e3 * sized["size_axis"]["budget_law"]["reference_budget"])
     assert far["extrapolated"] and far["size"] <= 6.4e6 and far["utd"] <= 8.0
     assert any(flag.startswith("extrapolated: budget") for flag in far["flags"])
+
+
+def test_levels_with_an_optimum_at_the_edge_are_outside_too():
+    gym, dmc = report_published("gym"), report_published("dmc")
+    F = gym["budget_law"]["optima"][-1]["budget"]
+    advice = recommend(gym, 0.99 * F)  # UTD 7.75 by the law against 6.29 fitted
+    assert advice["utd"] == pytest.approx(7.75, rel=0.01) and advice["extrapolated"]
+    assert any("held out of the law: J = 770.13, 800," in flag for flag in advice["flags"])
+    dear = 1.8e10  # the law then rests on J = 300 ... 696
+    at = {o.J: o for o in forecast(gym, dear).optima}
+    assert at[735.799].at_bound and not at[696.341].at_bound
+    for F in (0.999 * at[735.799].budget, 1.001 * at[696.341].budget):
+        flags = recommend(gym, F, delta=dear)["flags"]
+        assert any("edge of the measured range: J = 735.799" in flag for flag in flags), flags
+    assert recommend(gym, 0.99 * at[538.956].budget, delta=dear)["flags"] == []
+    dear = 2.424e11  # one level in the midst of the fitted ones is at the edge
+    at = {o.J: o for o in forecast(dmc, dear).optima}
+    assert at[567.976].at_bound and not at[496.032].at_bound and not at[629.65].at_bound
+    flags = recommend(dmc, at[567.976].budget, delta=dear)["flags"]
+    assert len(flags) == 1 and "edge of the measured range" in flags[0]
 
 
 def test_the_joint_recommendation_names_model_size_and_width(sized):

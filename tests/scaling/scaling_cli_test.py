@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rlx.scaling import load, published
+from rlx.scaling import ScalingError, load, published
 from rlx.scaling.__main__ import main
 from rlx.scaling.report import report
 
@@ -39,6 +39,21 @@ def test_resets_are_filtered_from_the_shipped_curves():
     lengths = {c["utd"]: len(c["steps"]) for c in kept["learning_curves"]}
     assert lengths[1.0] == lengths[2.0] == 40  # no reset before 1e6 env steps
     assert lengths[15.0] < 40
+
+
+def test_the_note_on_resets_is_only_for_runs_that_may_have_some():
+    source = published.path("bro_dmc_curves.csv.gz")
+    made = {
+        steps: report(source, tasks=("walker-run",), bootstrap=0, reset_grad_steps=steps)
+        for steps in (None, 0, 1e12)
+    }
+    said = {steps: [w for w in r["warnings"] if "reset" in w] for steps, r in made.items()}
+    assert "0 says that these runs never reset" in said[None][0]
+    assert said[0] == said[1e12] == []
+    curves = [r["learning_curves"] for r in made.values()]
+    assert curves[0] == curves[1] == curves[2]
+    with pytest.raises(ScalingError, match="reset_grad_steps=-1; must be >= 0"):
+        report(source, reset_grad_steps=-1)
 
 
 @pytest.mark.parametrize("benchmark, exponent", [("dmc", -0.7375), ("gym", 0.6198)])

@@ -126,6 +126,19 @@ def test_pql_with_atoms_and_another_policy_delay():
         flops.pql(60, 8, (64,), (64,), 12, atoms=0)
 
 
+def test_pql_shares_a_policy_update_over_any_delay():
+    hidden = (512, 256, 128)
+    whole = flops.pql(60, 8, hidden, hidden, 8192, updates_per_policy_update=1)
+    policy = {name: n for name, n in whole.breakdown.items() if name.startswith("actor_update")}
+    for delay in (2, 3, 5):
+        got = flops.pql(60, 8, hidden, hidden, 8192, updates_per_policy_update=delay)
+        assert got.per_update == sum(got.breakdown.values())
+        critic = whole.per_update - sum(policy.values())
+        assert got.per_update == critic + round(sum(policy.values()) / delay)
+        for name, count in policy.items():
+            assert abs(delay * got.breakdown[name] - count) <= delay
+
+
 def test_a_learner_by_name():
     dims = dict(obs_dim=223, action_dim=38, batch_size=1)
     assert flops.flops("bro", **dims) == flops.bro(223, 38, 1)

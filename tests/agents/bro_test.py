@@ -302,7 +302,7 @@ def test_dot_flops_are_within_two_percent_of_the_compilers_count(optimistic):
     assert counted == pytest.approx(total, rel=0.02)
     state = jax.eval_shape(learner.init, jax.random.key(0), learner.hp)
     critics = sum(x.size for x in jax.tree.leaves(state.params["critic"]))
-    assert formula.critic_params == critics == 2 * 1_140_836
+    assert formula.critic_params == critics == 2 * 1_119_332
 
 
 def test_two_learning_rates_under_vmap_give_the_two_solo_updates():

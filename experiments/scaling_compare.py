@@ -3,9 +3,9 @@
   python -m experiments.scaling_compare results/scaling_laws/CartpoleSwingup*_study/fit/runs.csv
   python -m experiments.scaling_compare sac=A/fit/runs.csv wide_sac=B/fit/runs.csv --min_utd=2
 
-For every task, the level J is the highest multiple of 50 that every algorithm reaches at every UTD
-(from `--min_utd` on); D_J comes with its bootstrap interval over seeds, and so does its ratio to
-that of the baseline.
+For every task, the level J is the highest multiple of 50 that at every UTD (from `--min_utd` on)
+some algorithm reaches. D_J comes with its bootstrap interval over seeds, and so does its ratio to
+that of the baseline; a baseline that does not reach J counts with the whole length of its run.
 Writes `compare.csv` and `compare.png` into `--out` (default results/scaling_compare).
 """
 
@@ -33,7 +33,7 @@ BOOTSTRAP = 2000
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.scaling_compare", usage=__doc__)
+    parser = argparse.ArgumentParser(usage=__doc__)
     parser.add_argument("tables", nargs="+")
     parser.add_argument("--out", default="results/scaling_compare")
     parser.add_argument("--baseline", default="sac")
@@ -69,7 +69,7 @@ def read(source: str) -> list[cells.Cell]:
 
 
 def compare(task: str, own: list[cells.Cell], algos: Sequence[str]) -> list[dict]:
-    """Rows of one task: the UTDs that all algorithms ran, at the highest level that all reach."""
+    """Rows of one task: the UTDs that all algorithms ran, at one level."""
     reached: dict[tuple[str, float], Crossings] = {}
     length = {cell.utd: cell.steps[-1] for cell in own if cell.algo == algos[0]}
     for index, cell in enumerate(own):
@@ -77,21 +77,21 @@ def compare(task: str, own: list[cells.Cell], algos: Sequence[str]) -> list[dict
             cell.steps, cell.returns, LEVELS, BOOTSTRAP, seed=index, interpolate=True
         )
     utds = sorted({u for _, u in reached if all((algo, u) in reached for algo in algos)})
-    points = np.stack([reached[algo, u].point for algo in algos for u in utds])
-    common = np.flatnonzero(np.isfinite(points).all(axis=0))
+    points = np.array([[reached[algo, u].point for u in utds] for algo in algos])
+    common = np.flatnonzero(np.isfinite(points).any(axis=0).all(axis=0))
     if not len(common):
-        raise errors.ConfigError(f"{task}: no level is reached by every algorithm at every UTD")
+        raise errors.ConfigError(f"{task}: no level is reached at every UTD")
     j, rows = int(common[-1]), []
     for u in utds:
         base = reached[algos[0], u]
         for algo in algos:
             mine = reached[algo, u]
-            low, high = mine.interval()[j]
-            ends = (np.nan, np.nan)
+            (low, high), ends = mine.interval()[j], (np.nan, np.nan)
             if algo != algos[0]:
                 ends = ratio_interval(mine.stretched[:, j], base.stretched[:, j], length[u])
             values = (task, LEVELS[j], u, algo, mine.num_seeds, mine.point[j], low, high)
-            values += (mine.point[j] / base.point[j], *ends)
+            whole = np.nan_to_num(base.point[j], nan=length[u])
+            values += (mine.point[j] / whole, *ends)
             rows.append(dict(zip(COLUMNS, values, strict=True)))
     return rows
 

@@ -44,10 +44,11 @@ else:
     state = program.run(program.start([0]), 4, 1, 0, random=True)
 while int(state.grad_steps) < updates:
     lengths = (np.int32(1), np.int32(1), np.int32(10), np.bool_(False))
-    state, metrics, alive = program.compiled.chunk(state, *lengths)
-    assert metrics.return_.is_fully_replicated and alive.is_fully_replicated
-    assert bool(jax.device_get(alive).all())
-    total = jax.device_get(metrics).learner["critic_loss"]
+    state, report = program.compiled.chunk(state, *lengths)
+    assert all(leaf.is_fully_replicated for leaf in jax.tree.leaves(report))
+    report = jax.device_get(report)
+    assert bool(report.alive.all())
+    total = report.metrics.learner["critic_loss"]
     losses.append(total - last)
     last, count = total, int(state.grad_steps)
     if count in (20, 50):

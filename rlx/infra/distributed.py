@@ -247,14 +247,14 @@ def _end(process: int, code: int, text: str) -> NoReturn:
         print(f"ended with {said}", file=sys.stderr)
         if code == EXIT_FAILED and is_main():
             _program.record(said)
-    with contextlib.suppress(_jax_error()):
-        _program.client.key_value_set(f"rlx/left/{_program.index}", "")
-        until = time.monotonic() + LINGER
-        for peer in range(1, _program.count) if is_main() else ():
-            left = max(1, int(1000 * (until - time.monotonic())))
-            _program.client.blocking_key_value_get(f"rlx/left/{peer}", left)
     sys.stdout.flush()
     sys.stderr.flush()
+    with contextlib.suppress(_jax_error()):
+        _program.client.key_value_set(f"rlx/left/{_program.index}", "")
+        for peer in range(1, _program.count) if is_main() else ():
+            _program.client.blocking_key_value_get(f"rlx/left/{peer}", int(1000 * LINGER))
+        # Between its word and its end a peer still needs the store: JAX aborts where it is gone.
+        time.sleep(HEAD_START if is_main() else 0.0)
     os._exit(code)
 
 

@@ -50,7 +50,7 @@ REFUSED = [
     (
         ("--experiment=scaling_laws", "--config=configs/scaling_laws.py:smok", "--backend=local"),
         "configs/scaling_laws.py: unknown config option 'smok'; options: smoke, demo, wide, study, "
-        "grid, sizes, algo=sac, env=",
+        "grid, sizes, published, algo=sac, net=mlp, env=",
     ),
     ((*LOCAL, "--accelarator=cpu"), "unknown flag '--accelarator'; nearest: --accelerator, "),
     ((*LOCAL, "--processes=two"), "argument --processes: invalid int value: 'two'"),

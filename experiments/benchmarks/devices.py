@@ -57,7 +57,8 @@ def launch(size: str, processes: int, devices: int, updates: int) -> float:
     if any(process.returncode for process in running):
         codes = [process.returncode for process in running]
         raise RuntimeError(f"{processes} processes x {devices} devices ended with {codes}")
-    return json.loads(outputs[0].decode().splitlines()[-1])["updates_per_s"]
+    lines = outputs[0].decode().splitlines()  # gloo prints there too
+    return json.loads(next(line for line in lines if line.startswith("{")))["updates_per_s"]
 
 
 def worker(size: str, updates: int) -> float:

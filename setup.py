@@ -30,10 +30,11 @@ CORE = [
     "rich",
 ]
 
+OFFLINE = ["ogbench>=1.2", "gymnasium", "h5py", "minari"]
 EXTRAS = {
     "cuda": ["jax[cuda13]"],
     "tpu": ["jax[tpu]"],
-    "offline": ["ogbench", "gymnasium", "h5py", "minari"],
+    "offline": OFFLINE,
     "vla": [
         "tokenizers",
         "safetensors",
@@ -46,6 +47,7 @@ EXTRAS = {
     ],
     "web": ["playwright", "httpx", "miniwob"],
     "dev": [
+        *OFFLINE,  # its loaders and environments are tested for real
         "pytest",
         "pytest-xdist",
         "ruff",

@@ -1,0 +1,100 @@
+"""Trajectories on device, every observation stored once: uniform windows for one step, n steps,
+action chunks and stacked frames.
+
+A trajectory of T transitions is T + 1 rows, end to end with the others; its last row holds only the
+final observation. The successor of row i is row i + 1, and a window that meets a row without a
+transition has left its trajectory.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from rlx.types import Transition
+
+
+@struct.dataclass
+class Rows:
+    """N rows with M transitions; NumPy arrays on the host, jax arrays on device."""
+
+    obs: jax.Array  # [N, *O] float32 vectors or uint8 images, one frame per row
+    action: jax.Array  # [N, A] float32 in [-1, 1]
+    reward: jax.Array  # f32[N]
+    terminated: jax.Array  # bool[N]: 1 - masks of OGBench's files, may be set in mid-trajectory
+    transition: jax.Array  # bool[N], False in a trajectory's last row
+    action_known: (
+        jax.Array
+    )  # bool[N]: the action was taken from data; True wherever `transition` is
+    first: jax.Array  # int32[N], the row its trajectory begins with
+    index: jax.Array  # int32[M], the rows with a transition
+
+
+class Windows(NamedTuple):
+    """How a row becomes an example. At most one of n_step, chunk is above 1."""
+
+    n_step: int = 1  # rewards summed before the bootstrap, after one action
+    chunk: int = 1  # actions of an example, taken one after another
+    frame_stack: int = 1  # images concatenated along their channels, oldest first
+
+    @property
+    def horizon(self) -> int:
+        """Rows between an observation and the one that is bootstrapped from."""
+        return max(self.n_step, self.chunk)
+
+
+def window(rows: Rows, start: jax.Array, discount: jax.Array, how: Windows) -> Transition:
+    """Return the examples that begin at rows `start` int32[B], all of them transitions.
+
+    With h = `how.horizon` (Li et al. 2025, arXiv 2507.07969, `valid` as in their code):
+      action    [B, chunk * A], the first action where chunk is 1
+      reward    sum_{j<h} discount**j r_j;  next_obs after h steps
+      extras    discount       discount**h, 0 where any of the h steps terminated
+                valid          f32[B, h], 1 where step j still belongs to the trajectory: losses of
+                               critics are weighted by the last one, those of actions one by one
+                next_action    [B, chunk * A], the action (chunk) taken at next_obs
+                next_action_valid  f32[B], 1 where the data knows it
+    """
+    h, last = how.horizon, rows.reward.shape[0] - 1
+    start = jax.lax.optimization_barrier(start)
+    steps = jnp.minimum(start[:, None] + jnp.arange(2 * h), last)  # [B, 2h]
+    within, after = steps[:, :h], steps[:, h : h + how.chunk]
+
+    def take(x: jax.Array, index: jax.Array) -> jax.Array:
+        return x.at[index].get(mode="promise_in_bounds")
+
+    valid = jnp.cumprod(take(rows.transition, within), axis=1).astype(jnp.float32)
+    terminated = take(rows.terminated, within) & (valid > 0)
+    rewards = jnp.where(valid > 0, take(rows.reward, within), 0.0)
+    ended = terminated.any(axis=1)
+    known = valid[:, -1] * take(rows.action_known, after).all(axis=1)
+    if how.chunk > 1:  # all but the last action of the next chunk are steps of this trajectory too
+        known *= take(rows.transition, after[:, :-1]).all(axis=1)
+
+    def actions(index: jax.Array) -> jax.Array:
+        return take(rows.action, index).reshape(start.shape[0], -1)
+
+    def frames(row: jax.Array) -> jax.Array:
+        if how.frame_stack == 1:
+            return take(rows.obs, row)
+        begin = take(rows.first, start)
+        past = [jnp.maximum(row - k, begin) for k in reversed(range(how.frame_stack))]
+        return jnp.concatenate([take(rows.obs, frame) for frame in past], axis=-1)
+
+    return Transition(
+        obs=frames(start),
+        action=actions(within[:, : how.chunk]),
+        reward=(discount ** jnp.arange(h) * rewards).sum(1),
+        next_obs=frames(jnp.minimum(start + h, last)),
+        terminated=ended,
+        truncated=valid[:, -1] == 0,
+        extras={
+            "discount": discount**h * (1.0 - ended),
+            "valid": valid,
+            "next_action": actions(after),
+            "next_action_valid": known.astype(jnp.float32),
+        },
+    )

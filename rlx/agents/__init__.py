@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import importlib
+from types import ModuleType
 
 from ml_collections import ConfigDict
 
 from rlx.names import nearest
 from rlx.types import EnvSpec, Learner
 
-NAMES = ("sac", "bro", "pql")
+ONLINE = ("sac", "bro", "pql")
+OFFLINE = ("fql",)
+NAMES = ONLINE + OFFLINE
 
 
 def make(config: ConfigDict, spec: EnvSpec, axis_name: str | None = None) -> Learner:
@@ -19,4 +22,10 @@ def make(config: ConfigDict, spec: EnvSpec, axis_name: str | None = None) -> Lea
         raise ValueError(
             f"unknown agent {config.name!r}; nearest: {', '.join(near)}; all: {', '.join(NAMES)}"
         )
-    return importlib.import_module(f"rlx.agents.{config.name}").make(config, spec, axis_name)
+    return module(config.name).make(config, spec, axis_name)
+
+
+def module(name: str) -> ModuleType:
+    """Return the file of a learner, which has `get_config` and `make`."""
+    room = "rlx.agents.offline" if name in OFFLINE else "rlx.agents"
+    return importlib.import_module(f"{room}.{name}")

@@ -29,7 +29,7 @@ class Rows:
     action_known: (
         jax.Array
     )  # bool[N]: the action was taken from data; True wherever `transition` is
-    first: jax.Array  # int32[N], the row its trajectory begins with
+    age: jax.Array  # int32[N], how many rows of its trajectory lie before it
     index: jax.Array  # int32[M], the rows with a transition
 
 
@@ -53,14 +53,15 @@ def window(rows: Rows, start: jax.Array, discount: jax.Array, how: Windows) -> T
       action    [B, chunk * A], the first action where chunk is 1
       reward    sum_{j<h} discount**j r_j;  next_obs after h steps
       extras    discount       discount**h, 0 where any of the h steps terminated
-                valid          f32[B, h], 1 where step j still belongs to the trajectory: losses of
-                               critics are weighted by the last one, those of actions one by one
+                valid          f32[B], 1 where all h steps belong to one trajectory: the weight of
+                               a critic's squared error
+                action_valid   f32[B, chunk], 1 where that action does: weights of its imitation
                 next_action    [B, chunk * A], the action (chunk) taken at next_obs
                 next_action_valid  f32[B], 1 where the data knows it
     """
-    h, last = how.horizon, rows.reward.shape[0] - 1
+    h, count = how.horizon, rows.reward.shape[0]
     start = jax.lax.optimization_barrier(start)
-    steps = jnp.minimum(start[:, None] + jnp.arange(2 * h), last)  # [B, 2h]
+    steps = (start[:, None] + jnp.arange(2 * h)) % count  # [B, 2h]; a ring goes on at its start
     within, after = steps[:, :h], steps[:, h : h + how.chunk]
 
     def take(x: jax.Array, index: jax.Array) -> jax.Array:
@@ -77,23 +78,24 @@ def window(rows: Rows, start: jax.Array, discount: jax.Array, how: Windows) -> T
     def actions(index: jax.Array) -> jax.Array:
         return take(rows.action, index).reshape(start.shape[0], -1)
 
-    def frames(row: jax.Array) -> jax.Array:
-        if how.frame_stack == 1:
-            return take(rows.obs, row)
-        begin = take(rows.first, start)
-        past = [jnp.maximum(row - k, begin) for k in reversed(range(how.frame_stack))]
-        return jnp.concatenate([take(rows.obs, frame) for frame in past], axis=-1)
+    def frames(steps: int) -> jax.Array:
+        """The observation so many steps after the start, before it those of its trajectory."""
+        age = take(rows.age, start) + steps
+        past = [jnp.minimum(k, age) for k in reversed(range(how.frame_stack))]
+        images = [take(rows.obs, (start + steps - k) % count) for k in past]
+        return images[0] if how.frame_stack == 1 else jnp.concatenate(images, axis=-1)
 
     return Transition(
-        obs=frames(start),
+        obs=frames(0),
         action=actions(within[:, : how.chunk]),
         reward=(discount ** jnp.arange(h) * rewards).sum(1),
-        next_obs=frames(jnp.minimum(start + h, last)),
+        next_obs=frames(h),
         terminated=ended,
         truncated=valid[:, -1] == 0,
         extras={
             "discount": discount**h * (1.0 - ended),
-            "valid": valid,
+            "valid": valid[:, -1],
+            "action_valid": valid[:, : how.chunk],
             "next_action": actions(after),
             "next_action_valid": known.astype(jnp.float32),
         },

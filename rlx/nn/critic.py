@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+
+from rlx.nn.mlp import gelu_mlp
 
 
 class QEnsemble(nn.Module):
@@ -27,3 +31,35 @@ class QEnsemble(nn.Module):
             axis_size=self.size,
         )
         return together(self.member, jnp.concatenate([obs, action], axis=-1))
+
+
+class Critic(nn.Module):
+    """Q(s, a) of an ensemble: obs `[B, *O]`, action `[B, A]` -> `[size, B]`.
+
+    GELU layers with LayerNorm after each, Glorot-uniform kernels (Park et al. 2025, arXiv
+    2502.02538, appendix B). encoder: of images, shared by the members.
+    """
+
+    hidden: Sequence[int]
+    size: int = 2
+    layer_norm: bool = True
+    encoder: nn.Module | None = None
+
+    @nn.compact
+    def __call__(self, obs: jax.Array, action: jax.Array) -> jax.Array:
+        features = obs if self.encoder is None else self.encoder(obs)
+        member = gelu_mlp(self.hidden, 1, self.layer_norm)
+        return QEnsemble(member, self.size)(features, action).squeeze(-1)
+
+
+class Value(nn.Module):
+    """V(s): obs `[B, *O]` -> `[B]`; layers as those of `Critic`."""
+
+    hidden: Sequence[int]
+    layer_norm: bool = True
+    encoder: nn.Module | None = None
+
+    @nn.compact
+    def __call__(self, obs: jax.Array) -> jax.Array:
+        features = obs if self.encoder is None else self.encoder(obs)
+        return gelu_mlp(self.hidden, 1, self.layer_norm)(features).squeeze(-1)

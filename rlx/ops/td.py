@@ -39,3 +39,16 @@ def n_step(
     last = jnp.sum(used) - 1
     bootstrap = discount ** (last + 1) * (1.0 - terminated[last])
     return jnp.sum(jnp.where(used, powers * reward, 0.0)), bootstrap, last
+
+
+def aggregate(q: jax.Array, how: str) -> jax.Array:
+    """Join the values of an ensemble `[K, ...] -> [...]` by "mean" or "min"."""
+    return q.min(0) if how == "min" else q.mean(0)
+
+
+def expectile_loss(error: jax.Array, expectile: jax.Array) -> jax.Array:
+    """Return |expectile - 1[error < 0]| error**2 (Kostrikov et al. 2021), elementwise.
+
+    `error` = target - prediction: an expectile near 1 makes the prediction an upper envelope.
+    """
+    return jnp.where(error < 0, 1.0 - expectile, expectile) * error**2

@@ -13,7 +13,6 @@ def rows(lengths=(3, 5, 2), obs_shape=(2,)):
     which = np.repeat(np.arange(len(n)), n)
     step = np.concatenate([np.arange(k) for k in n])
     transition = np.concatenate([np.arange(k) < k - 1 for k in n])
-    first = np.repeat(np.cumsum([0, *n[:-1]]), n)
     obs = np.stack([which, step], -1).astype(np.float32)
     if len(obs_shape) == 3:
         obs = np.broadcast_to(
@@ -32,7 +31,7 @@ def rows(lengths=(3, 5, 2), obs_shape=(2,)):
                 terminated,
                 transition,
                 transition,
-                first.astype(np.int32),
+                step.astype(np.int32),
                 np.flatnonzero(transition).astype(np.int32),
             ),
         )
@@ -70,7 +69,8 @@ def test_one_step():
     np.testing.assert_allclose(
         batch.extras["discount"], [0.9, 0.9, 0.9, 0.9, 0.9, 0.0, 0.9, 0.9, 0.9, 0.9]
     )
-    assert (batch.extras["valid"] == 1).all() and batch.extras["valid"].shape == (10, 1)
+    assert batch.extras["valid"].tolist() == [1.0] * 10
+    assert batch.extras["action_valid"].shape == (10, 1)
     assert batch.extras["next_action_valid"].tolist() == [1, 1, 0, 1, 1, 1, 1, 0, 1, 0]
     known = np.asarray(batch.extras["next_action_valid"]) == 1
     np.testing.assert_allclose(batch.extras["next_action"][known], batch.action[known] + 1)
@@ -87,7 +87,8 @@ def test_long_windows_equal_loops(how):
                 start + j < len(data.reward)
                 and bool(np.all(data.transition[start : start + j + 1]))
             )
-        assert batch.extras["valid"][b].tolist() == [float(x) for x in inside]
+        assert batch.extras["valid"][b] == inside[-1]
+        assert batch.extras["action_valid"][b].tolist() == inside[: how.chunk]
         used = [j for j in range(h) if inside[j]]
         assert np.isclose(batch.reward[b], sum(discount**j * data.reward[start + j] for j in used))
         ended = any(data.terminated[start + j] for j in used)

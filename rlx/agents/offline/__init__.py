@@ -1,0 +1,1 @@
+"""Learners from data, one file each; an action may be a chunk of several."""

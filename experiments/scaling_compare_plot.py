@@ -9,7 +9,7 @@ import numpy as np
 
 
 def draw(rows: Sequence[dict], path: Path) -> None:
-    """Draw D_J against the UTD, one panel per task."""
+    """Draw D_J against the UTD, one panel per task; the level J stands below each UTD."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -25,8 +25,9 @@ def draw(rows: Sequence[dict], path: Path) -> None:
             )
             high = np.where(np.isfinite(high), high, y)
             ax.errorbar(x, y, [y - low, high - y], marker="o", capsize=3, label=algo.upper())
-        ax.set(xscale="log", yscale="log", xlabel="UTD", title=f"{task}, J = {own[0]['J']:g}")
-        ax.set_xticks(x, [f"{u:g}" for u in x], minor=False)
+        ax.set(xscale="log", yscale="log", xlabel="UTD", title=task)
+        levels = [row["J"] for row in own]  # of the algorithm drawn last; all have the same
+        ax.set_xticks(x, [f"{u:g}\nJ {j:g}" for u, j in zip(x, levels)], minor=False)
         ax.legend()
     axes[0][0].set_ylabel("transitions to reach J")
     figure.tight_layout()

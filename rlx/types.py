@@ -149,7 +149,7 @@ class Learner(NamedTuple):
     init(key, hp: {name: f32[]}) -> State
     update(State, batch Transition, Keys) -> (State, Metrics); one batch, one gradient step
     act(State, obs [N, *O], Keys, explore: bool) -> (action [N, A], extras)
-    td_loss(State, batch, Keys) -> f32[], the critic's loss on a batch, learning nothing
+    td_loss(State, batch, Keys) -> f32[], loss of the critic (of a cloner: its own); learns nothing
     hp: the numeric settings that `init` takes, which the runs of a pack may vary
     """
 

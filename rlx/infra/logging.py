@@ -38,6 +38,7 @@ class Logger:
         runs: Sequence[Run],
         *,
         total: int,
+        counter: str = "env_steps",
         config_sha: str = "",
         tracker: Tracker | None = None,
         progress: Progress | None = None,
@@ -47,7 +48,7 @@ class Logger:
         Args:
           workdir: the run directory.
           runs: one solo run, or the runs of a pack.
-          total: env steps of the whole run, for the progress bar.
+          total: steps of the whole run, for the progress bar; counter: the name of their column.
           config_sha: goes into the headers.
           tracker: wandb, from `tracking.start_wandb`; None for none.
           progress: where progress is shown; the terminal if None.
@@ -73,7 +74,8 @@ class Logger:
         ]
         self._prefixes = [""] if solo else [f"{run.id}/" for run in runs]
         self._tracker = tracker
-        self._progress = progress or Progress(total)
+        self._counter = counter
+        self._progress = progress or Progress(total, counter=counter)
         self._returns: dict[int, float] = {}
         self._last: Mapping[str, Any] = {}
         self.rewind(math.inf)
@@ -98,7 +100,7 @@ class Logger:
         if not self._main:
             return
         mean = sum(self._returns.values()) / len(self._returns) if self._returns else None
-        self._progress.update(self._last["env_steps"], self._last["wall_s"], mean)
+        self._progress.update(self._last[self._counter], self._last["wall_s"], mean)
 
     def rewind(self, step: float) -> None:
         """Keep the rows with `row["step"] <= step`, drop the rest and half-written lines.

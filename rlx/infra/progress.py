@@ -10,49 +10,52 @@ WINDOW = 10  # updates that the rate is taken over
 
 
 class Progress:
-    """Shows env steps, env steps/s, time left and the last return."""
+    """Shows steps (of environments, of training), steps/s, time left and the last return."""
 
-    def __init__(self, total: int, stream: TextIO | None = None):
-        """Show on `stream` (default stderr) how far a run of `total` env steps is."""
+    def __init__(self, total: int, stream: TextIO | None = None, counter: str = "env_steps"):
+        """Show on `stream` (default stderr) how far a run of `total` steps is; `counter`: their
+        name.
+        """
+        self._counter = counter
         self._total = total
         self._stream = stream or sys.stderr
         self._bar = None
         self._seen: deque[tuple[int, float]] = deque(maxlen=WINDOW)
         self._rate = 0.0
 
-    def update(self, env_steps: int, wall_s: float, last_return: float | None) -> None:
-        """Show that the run has done `env_steps` after `wall_s` seconds."""
-        self._measure(env_steps, wall_s)
+    def update(self, steps: int, wall_s: float, last_return: float | None) -> None:
+        """Show that the run has done `steps` after `wall_s` seconds."""
+        self._measure(steps, wall_s)
         text = "" if last_return is None else f"return {last_return:.1f}"
         if self._stream.isatty():
-            self._draw(env_steps, text)
+            self._draw(steps, text)
         else:
-            print(self._line(env_steps, text), file=self._stream, flush=True)
+            print(self._line(steps, text), file=self._stream, flush=True)
 
     def close(self) -> None:
         """Leave the finished bar on the screen."""
         if self._bar:
             self._bar.stop()
 
-    def _measure(self, env_steps: int, wall_s: float) -> None:
+    def _measure(self, done: int, wall_s: float) -> None:
         """Set the rate over the last few updates, which arrive in bursts."""
-        steps, seconds = self._seen[0] if self._seen else (env_steps, wall_s)
-        if env_steps > steps and wall_s > seconds:
-            self._rate = (env_steps - steps) / (wall_s - seconds)
-        self._seen.append((env_steps, wall_s))
+        steps, seconds = self._seen[0] if self._seen else (done, wall_s)
+        if done > steps and wall_s > seconds:
+            self._rate = (done - steps) / (wall_s - seconds)
+        self._seen.append((done, wall_s))
 
-    def _speed(self, env_steps: int) -> str:
+    def _speed(self, steps: int) -> str:
         if not self._rate:
             return ""
-        left = max(0, self._total - env_steps) / self._rate
+        left = max(0, self._total - steps) / self._rate
         return f"{self._rate:,.0f} steps/s  ETA {clock(left)}"
 
-    def _line(self, env_steps: int, text: str) -> str:
-        share = env_steps / max(1, self._total)
-        done = f"env_steps {env_steps:,}/{self._total:,} ({share:.0%})"
-        return "  ".join(part for part in (done, self._speed(env_steps), text) if part)
+    def _line(self, steps: int, text: str) -> str:
+        share = steps / max(1, self._total)
+        done = f"{self._counter} {steps:,}/{self._total:,} ({share:.0%})"
+        return "  ".join(part for part in (done, self._speed(steps), text) if part)
 
-    def _draw(self, env_steps: int, text: str) -> None:
+    def _draw(self, steps: int, text: str) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
         from rich.progress import Progress as Bar
@@ -62,8 +65,8 @@ class Progress:
             self._bar = Bar(*columns, console=Console(file=self._stream))
             self._task = self._bar.add_task("", total=self._total, text="")
             self._bar.start()
-        shown = "  ".join(part for part in (self._speed(env_steps), text) if part)
-        self._bar.update(self._task, completed=env_steps, text=shown, refresh=True)
+        shown = "  ".join(part for part in (self._speed(steps), text) if part)
+        self._bar.update(self._task, completed=steps, text=shown, refresh=True)
 
 
 def clock(seconds: float) -> str:

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import jax
@@ -22,6 +23,7 @@ from rlx.infra.errors import NaNError
 from rlx.infra.logging import Logger, Run
 from rlx.train import measures
 from rlx.train.clock import Clock
+from rlx.train.offline_plan import OfflinePlan
 from rlx.train.schedule import Schedule
 from rlx.train.state import Report, TrainState, trim
 
@@ -62,7 +64,7 @@ class Pending(NamedTuple):
     iterations: int
     logged: bool  # ends on a log event
     report: Report
-    evaluation: tuple[jax.Array, jax.Array] | None
+    evaluation: tuple[jax.Array, ...] | None
 
 
 @dataclass
@@ -70,7 +72,7 @@ class Driver:
     """Runs one pack to its end; `run()` returns "done", "preempted" or "interrupted"."""
 
     programs: Programs
-    schedule: Schedule
+    schedule: Schedule | OfflinePlan
     runs: Sequence[Run]
     logger: Logger
     checkpoints: Checkpoints | None
@@ -79,6 +81,7 @@ class Driver:
     stop: list[str]  # filled by signals, see `rlx.infra.signals`
     action_repeat: int = 1
     save_ring: bool = True
+    measures: ModuleType = measures  # what the rows hold: `measures` or `offline_measures`
 
     def run(self, state: TrainState) -> tuple[str, TrainState]:
         """Drive `state` to the end of the schedule, or until SIGTERM or SIGINT asks to stop."""
@@ -92,11 +95,8 @@ class Driver:
             reason, limit, overdue = self.clock.decide(self.stop, step)
             if reason:
                 break
-            before, n = step, plan.iterations(step, limit)
-            H, G = (1, 0) if plan.quiet_until(step) else (plan.H, plan.G)
-            lengths = (np.int32(n), np.int32(H), np.int32(G), np.bool_(step < plan.prefill))
-            state, report = self.programs.chunk(state, *lengths)
-            step, grad_steps = step + n * H, grad_steps + n * G
+            before, (n, args, step, grad_steps) = step, plan.next_chunk(step, grad_steps, limit)
+            state, report = self.programs.chunk(state, *args)
             logged = plan.done(step) or plan.crossed(plan.log_every, before, step)
             if logged:
                 state = self.programs.fresh_metrics(state)
@@ -137,7 +137,7 @@ class Driver:
         report, evaluation = jax.device_get((pending.report, pending.evaluation))
         self.clock.adapt(pending.iterations, evaluation is not None)
         self.check_alive(pending, report)
-        env_steps = pending.step * self.schedule.num_envs
+        env_steps = self.schedule.env_steps(pending.step)
         head = {
             "step": pending.step,
             "env_steps": env_steps,
@@ -148,21 +148,21 @@ class Driver:
         if pending.logged:
             now, (then, step0, grad0) = time.perf_counter(), self.timing
             self.timing = (now, pending.step, pending.grad_steps)
-            transitions = (pending.step - step0) * self.schedule.num_envs
+            transitions = env_steps - self.schedule.env_steps(step0)
             utd = self.schedule.achieved_utd(pending.step, pending.grad_steps)
             speed = measures.speed(transitions, pending.grad_steps - grad0, now - then, utd)
             updates = pending.grad_steps - self.progress.window[1]
             for index, row in enumerate(rows):
-                row.update(measures.training(report.metrics, index, updates) | speed)
+                row.update(self.measures.training(report.metrics, index, updates) | speed)
             self.progress.window = (pending.step, pending.grad_steps)
         if not pending.logged and evaluation is None:
             return
         for index, row in enumerate(rows):
-            row.update(measures.probed(report.probe, index))
+            row.update(self.measures.probed(report.probe, index))
             if evaluation is not None:
-                row.update(measures.evaluation(*evaluation, index))
+                row.update(self.measures.evaluation(*evaluation, index))
         if evaluation is not None:
-            self.progress.evals.append(head | measures.curves(rows))
+            self.progress.evals.append(head | self.measures.curves(rows))
         head["env_frames"] = env_steps * self.action_repeat
         for index, (run, row) in enumerate(zip(self.runs, rows, strict=True)):
             if run.id not in self.progress.dead:
@@ -171,18 +171,17 @@ class Driver:
 
     def check_alive(self, pending: Pending, report: Report) -> None:
         """Report runs whose losses stopped being finite; raise NaNError when none is left."""
-        envs = self.schedule.num_envs
         for index, run in enumerate(self.runs):
             if report.alive[index] or run.id in self.progress.dead:
                 continue
-            span = [pending.before * envs, pending.step * envs]
+            span = [self.schedule.counted(pending.before), self.schedule.counted(pending.step)]
             self.progress.dead[run.id] = span
             sums = report.metrics.learner.items()
             bad = [name for name, values in sums if not np.isfinite(values[index])]
             last = self.checkpoints.latest() if self.checkpoints else None
             text = (
                 f"run {run.id}: {', '.join(f'train/{name}' for name in bad)} not finite "
-                f"between env_steps {span[0]} and {span[1]}; "
+                f"between {self.schedule.counter} {span[0]} and {span[1]}; "
                 f"last good checkpoint: {last or 'none yet'}"
             )
             if all(run.id in self.progress.dead for run in self.runs):

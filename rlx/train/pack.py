@@ -7,7 +7,6 @@ environment differ.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -29,9 +28,10 @@ from rlx.train import online, resume, sweep
 from rlx.train.checks import Sizes
 from rlx.train.clock import Clock
 from rlx.train.compiled import compile_programs
-from rlx.train.driver import Driver, Programs
+from rlx.train.driver import Driver, Programs, Progress
+from rlx.train.offline_plan import OfflinePlan
 from rlx.train.schedule import Schedule
-from rlx.types import Env, EnvSpec, Learner
+from rlx.types import Env, EnvSpec, Learner, PyTree
 
 MakeLearner = Callable[[ConfigDict, EnvSpec, str | None], Learner]  # an agent's `make`
 
@@ -81,6 +81,54 @@ def claim(
         return json.loads(result.read_text(encoding="utf-8")) if result.exists() else None
 
     return distributed.on_main(take, f"claim {workdir}")
+
+
+def drive(
+    config: ConfigDict,
+    plan: Schedule | OfflinePlan,
+    runs: Sequence[Run],
+    workdir: str | Path,
+    stop: list[str],
+    begin: Callable[[checkpoint.Checkpoints], tuple[PyTree, Progress, bool]],
+    programs: Programs,
+    **driver: Any,
+) -> tuple[str, PyTree, Progress, Schedule | OfflinePlan]:
+    """Open the files of a pack, begin or resume, drive it to its end or until `stop` is filled.
+
+    Args:
+      begin: checkpoints of `workdir` -> state, progress, whether it goes on from one of them.
+      driver: further fields of `Driver`.
+    Returns: status ("done", "preempted", "interrupted"), last state, progress, the plan as resumed.
+    """
+    settings = config.checkpoint
+    checkpoints = checkpoint.Checkpoints(workdir, settings.keep, settings.keep_every)
+    state, progress, resumed = begin(checkpoints)
+    plan = plan.resumed(progress.idle)
+    main = distributed.is_main()
+    tracker = start_wandb(config.log.wandb, workdir, configs.flatten(config)) if main else None
+    sha = configs.sha(config)
+    logger = Logger(
+        workdir, runs, total=plan.total, counter=plan.counter, config_sha=sha, tracker=tracker
+    )
+    logger.rewind(int(state.step) if resumed else -1)
+    every_steps = settings.every_steps or 0
+    loop = Driver(
+        programs=programs,
+        schedule=plan,
+        runs=runs,
+        logger=logger,
+        checkpoints=checkpoints,
+        clock=Clock(config.train.chunk_seconds, settings.every_seconds, every_steps),
+        progress=progress,
+        stop=stop,
+        **driver,
+    )
+    try:
+        status, state = loop.run(state)
+    finally:
+        logger.close()
+        checkpoints.close()
+    return status, state, progress, plan
 
 
 class Session:
@@ -145,7 +193,6 @@ class Session:
         launches), evals, dead.
         """
         settings = config.checkpoint
-        checkpoints = checkpoint.Checkpoints(workdir, settings.keep, settings.keep_every)
         save_ring = settings.buffer and self.ring_gb <= settings.buffer_limit_gb
         if not save_ring:
             print(
@@ -155,35 +202,20 @@ class Session:
                 "a resume refills it first, and is not exact"
             )
         seeds, hp = sweep.arrays(runs, self.learner_for(config).hp, self.padded)
-        state, progress, resumed = resume.begin(
-            config, checkpoints, self.compiled, plan, len(runs), seeds, hp, survivors
-        )
-        plan = dataclasses.replace(plan, idle=tuple(map(tuple, progress.idle)))
-        main = distributed.is_main()
-        tracker = start_wandb(config.log.wandb, workdir, configs.flatten(config)) if main else None
-        logger = Logger(
-            workdir, runs, total=plan.total, config_sha=configs.sha(config), tracker=tracker
-        )
-        logger.rewind(int(state.step) if resumed else -1)
-        driver = Driver(
-            programs=Programs(self.compiled.chunk, self.compiled.evaluate, self.fresh_metrics),
-            schedule=plan,
-            runs=runs,
-            logger=logger,
-            checkpoints=checkpoints,
-            clock=Clock(
-                config.train.chunk_seconds, settings.every_seconds, settings.every_steps or 0
+        programs = Programs(self.compiled.chunk, self.compiled.evaluate, self.fresh_metrics)
+        status, state, progress, plan = drive(
+            config,
+            plan,
+            runs,
+            workdir,
+            stop,
+            lambda own: resume.begin(
+                config, own, self.compiled, plan, len(runs), seeds, hp, survivors
             ),
-            progress=progress,
-            stop=stop,
+            programs,
             action_repeat=config.env.action_repeat,
             save_ring=save_ring,
         )
-        try:
-            status, state = driver.run(state)
-        finally:
-            logger.close()
-            checkpoints.close()
         step, grad_steps = int(state.step), int(state.grad_steps)
         seconds = max(progress.wall_s, 1e-9)
         return {

@@ -97,7 +97,7 @@ def read(
         return None
     state, progress = found[0], Progress(**found[1])
     step = int(state.step)
-    if state.buffer is None:
+    if state.buffer is None and template.buffer is not None:
         if progress.idle:  # stopped while refilling: that window ended here
             progress.idle[-1][1] = min(progress.idle[-1][1], step)
         start = max(step, plan.prefill)

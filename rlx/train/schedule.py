@@ -7,8 +7,12 @@ steps.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from rlx.infra.errors import ConfigError
 
@@ -37,6 +41,15 @@ def utd_schedule(utd: Fraction, num_envs: int) -> tuple[int, int]:
     )
 
 
+class Chunk(NamedTuple):
+    """The next dispatch: its arguments after the state, and the counters after it."""
+
+    iterations: int
+    args: tuple[Any, ...]
+    step: int
+    grad_steps: int
+
+
 @dataclass(frozen=True)
 class Schedule:
     """The step plan of a run. Periods in transitions (`env_steps`); H, prefill in vector steps."""
@@ -49,6 +62,11 @@ class Schedule:
     log_every: int
     eval_every: int
     idle: tuple[tuple[int, int], ...] = ()  # [from, to) in vector steps: no updates, ring refilled
+    counter = "env_steps"  # what progress and events count
+
+    def resumed(self, idle: Sequence[Sequence[int]]) -> Schedule:
+        """Return the plan with the windows that refilled a lost ring."""
+        return replace(self, idle=tuple(map(tuple, idle)))
 
     def quiet_until(self, step: int) -> int | None:
         """Return the vector step at which updates begin, None if they run at `step`."""
@@ -75,6 +93,19 @@ class Schedule:
         """Return how many iterations the next chunk has: up to the next event, at most `limit`."""
         length = self.next_event(step) - step
         return max(1, min(limit, length if self.quiet_until(step) else length // self.H))
+
+    def next_chunk(self, step: int, grad_steps: int, limit: int) -> Chunk:
+        """Return what follows vector step `step`: up to the next event, `limit` iterations long."""
+        n = self.iterations(step, limit)
+        H, G = (1, 0) if self.quiet_until(step) else (self.H, self.G)
+        args = (np.int32(n), np.int32(H), np.int32(G), np.bool_(step < self.prefill))
+        return Chunk(n, args, step + n * H, grad_steps + n * G)
+
+    def env_steps(self, step: int) -> int:
+        """Transitions collected at vector step `step`."""
+        return step * self.num_envs
+
+    counted = env_steps  # the value of `counter`
 
     def done(self, step: int) -> bool:
         """Say whether a run at vector step `step` has collected its transitions."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -52,23 +53,27 @@ class TrainState:
     ring_start: jax.Array  # int32[], the vector step at which the ring was last empty
     grad_steps: jax.Array  # int32[]
 
+    COUNTERS: ClassVar = ("step", "ring_start", "grad_steps")  # leaves without a run axis
+
 
 def strip(learner_state: PyTree) -> PyTree:
     """Drop the counter of a learner state, its only leaf without a run axis."""
     return learner_state.replace(grad_steps=None)
 
 
-def over_runs(run: Callable[[TrainState], TrainState], state: TrainState) -> TrainState:
-    """Map `run` over the run axis of `state`; the counters are shared, so they stay un-batched.
+def over_runs(run: Callable[..., TrainState], state: TrainState, *args: PyTree) -> TrainState:
+    """Map `run(state, *args)` over the run axis of all of them; the counters of `state` are shared,
+    so they stay un-batched.
 
     One local run is squeezed instead: a batch axis of one costs 10-40 % per update on a CPU (64x64
     nets).
     """
 
-    def body(state: TrainState, counters: tuple[jax.Array, ...]):
-        return split(run(join(state, counters)))
+    def body(stripped: tuple[PyTree, ...], counters: tuple[jax.Array, ...]):
+        return split(run(join(stripped[0], counters), *stripped[1:]))
 
-    stripped, counters = split(state)
+    rest, counters = split(state)
+    stripped = (rest, *args)
     if state.seed.shape[0] == 1:
         new, counters = body(jax.tree.map(lambda x: x[0], stripped), counters)
         new = jax.tree.map(lambda x: x[None], new)
@@ -116,15 +121,15 @@ def choose(state: TrainState, rows: Sequence[int], template: TrainState) -> Trai
 
 def split(state: TrainState) -> tuple[TrainState, tuple[jax.Array, ...]]:
     """Take the counters, which carry no run axis, out of a state."""
-    rest = state.replace(learner=strip(state.learner), step=None, ring_start=None, grad_steps=None)
-    return rest, (state.step, state.ring_start, state.grad_steps)
+    counters = {name: getattr(state, name) for name in state.COUNTERS}
+    rest = state.replace(learner=strip(state.learner), **dict.fromkeys(counters))
+    return rest, tuple(counters.values())
 
 
 def join(state: TrainState, counters: tuple[jax.Array, ...]) -> TrainState:
     """Put back what `split` took out."""
-    step, ring_start, grad_steps = counters
-    learner = state.learner.replace(grad_steps=grad_steps)
-    return state.replace(learner=learner, step=step, ring_start=ring_start, grad_steps=grad_steps)
+    named = dict(zip(state.COUNTERS, counters, strict=True))
+    return state.replace(learner=state.learner.replace(grad_steps=named["grad_steps"]), **named)
 
 
 def finite(state: TrainState) -> jax.Array:

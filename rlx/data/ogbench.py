@@ -20,20 +20,21 @@ from rlx.infra import errors
 URL = "https://rail.eecs.berkeley.edu/datasets/ogbench"
 FOLDER = "~/.ogbench/data"
 
-# Environment: (types of its data, default task). `path` and octuple cubes can be generated only.
-_MAZES = ("navigate", "stitch", "explore", "path")
-_SCENES = ("play", "noisy")
+# Family: (sizes, sizes with images, types of data, default task). There is no file of OGBench's for
+# cube-octuple, whose 1M set is to be generated.
+_MAZES = ("medium", "large", "giant", "teleport")
+_CUBES = ("single", "double", "triple", "quadruple")
+_PUZZLES = ("3x3", "4x4", "4x5", "4x6")
 _FAMILIES = {
-    "pointmaze": (("medium", "large", "giant", "teleport"), _MAZES, 1),
-    "antmaze": (("medium", "large", "giant", "teleport"), _MAZES, 1),
-    "humanoidmaze": (("medium", "large", "giant"), _MAZES, 1),
-    "antsoccer": (("arena", "medium"), ("navigate", "stitch"), 4),
-    "cube": (("single", "double", "triple", "quadruple", "octuple"), _SCENES, 2),
-    "scene": (("",), _SCENES, 2),
-    "puzzle": (("3x3", "4x4", "4x5", "4x6"), _SCENES, 4),
+    "pointmaze": (_MAZES, (), ("navigate", "stitch", "path"), 1),
+    "antmaze": (_MAZES, _MAZES, ("navigate", "stitch", "explore"), 1),
+    "humanoidmaze": (_MAZES[:3], _MAZES[:3], ("navigate", "stitch"), 1),
+    "antsoccer": (("arena", "medium"), (), ("navigate", "stitch"), 4),
+    "cube": ((*_CUBES, "octuple"), _CUBES, ("play", "noisy"), 2),
+    "scene": (("",), ("",), ("play", "noisy"), 2),
+    "puzzle": (_PUZZLES, _PUZZLES, ("play", "noisy"), 4),
 }
 _DEFAULT_TASK = {"puzzle-4x5": 2, "puzzle-4x6": 2}  # of single environments, before the family's
-_VISUAL = ("antmaze", "humanoidmaze", "cube", "scene", "puzzle")
 _NUM_TASKS = 5
 
 # The 55 tasks of the FQL paper's tables (Park, Li & Levine 2025, arXiv 2502.02538).
@@ -67,7 +68,7 @@ class Task(NamedTuple):
     name: str
     env: str  # the environment's id: `ogbench.make_env_and_datasets(name, env_only=True)`
     state_env: str  # the same without pixels, whose rewards are the same and need no renderer
-    type: str  # navigate, stitch, explore, path, play, noisy
+    type: str  # how the data was collected: navigate, stitch, explore, path, play, noisy
     data: str  # stem of its files: `<data>.npz`, `<data>-val.npz`
     task: int | None  # 1..5; None where the name has no task
     visual: bool  # uint8 images [64, 64, 3]
@@ -145,10 +146,8 @@ def train_file(
         return path
     folder = Path(FOLDER if folder is None else folder).expanduser()
     path = folder / f"{task.data}.npz"
-    if not path.is_file() and download:
-        import ogbench
-
-        ogbench.download_datasets([task.data], str(folder))
+    if download:
+        _download(task, folder)
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}{_how_to_get(task, folder)}")
     return path
@@ -181,24 +180,20 @@ def read_info(path: Path) -> dict[str, np.ndarray]:
 
 
 def _names() -> dict[str, Task]:
-    out = {}
-    for visual in (False, True):
-        for family, (sizes, types, default) in _FAMILIES.items():
-            if visual and family not in _VISUAL:
-                continue
-            for size in sizes:
-                base = f"{family}-{size}".rstrip("-")
-                for kind in types:
-                    default_task = _DEFAULT_TASK.get(base, default)
-                    for task in _tasks(base, kind, default_task, visual):
-                        out[task.name] = task
-    return out
+    return {
+        task.name: task
+        for visual in (False, True)
+        for family, (sizes, with_images, types, default) in _FAMILIES.items()
+        for size in (with_images if visual else sizes)
+        for kind in types
+        for task in _tasks(f"{family}-{size}".rstrip("-"), kind, default, visual)
+    }
 
 
 def _tasks(base: str, kind: str, default: int, visual: bool) -> list[Task]:
     prefix = "visual-" if visual else ""
     data = f"{prefix}{base}-{kind}"
-    suffixes = {"": None, "-singletask": default}
+    suffixes = {"": None, "-singletask": _DEFAULT_TASK.get(base, default)}
     suffixes |= {f"-singletask-task{k}": k for k in range(1, _NUM_TASKS + 1)}
     return [
         Task(
@@ -222,6 +217,16 @@ def _state_env(task: Task) -> Any:
     import ogbench
 
     return ogbench.make_env_and_datasets(task.name.removeprefix("visual-"), env_only=True)
+
+
+def _download(task: Task, folder: Path) -> None:
+    """Fetch the files of `task` that `folder` lacks."""
+    import ogbench
+
+    try:
+        ogbench.download_datasets([task.data], str(folder))
+    except OSError as error:
+        raise FileNotFoundError(f"no download ({error}){_how_to_get(task, folder)}") from error
 
 
 def _how_to_get(task: Task, folder: Path) -> str:

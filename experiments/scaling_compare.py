@@ -76,9 +76,8 @@ def compare(task: str, own: list[cells.Cell], algos: Sequence[str]) -> list[dict
         reached[cell.algo, cell.utd] = crossings(
             cell.steps, cell.returns, LEVELS, BOOTSTRAP, seed=index, interpolate=True
         )
-    utds = sorted({u for _, u in reached if all((algo, u) in reached for algo in algos)})
     rows = []
-    for u in utds:
+    for u in sorted({u for _, u in reached if all((algo, u) in reached for algo in algos)}):
         ends = np.array([reached[algo, u].interval()[:, 1] for algo in algos])
         reliable = np.flatnonzero(np.isfinite(ends).any(axis=0))
         if not len(reliable):

@@ -31,7 +31,11 @@ def test_half_the_data_is_a_ratio_of_one_half(tmp_path):
     assert scaling_compare.main([*tables, f"--out={tmp_path}"]) == 0
     rows = list(csv.DictReader((tmp_path / "compare.csv").open()))
     # bro at UTD 1 comes to 800, in 95 % of the resamples to 750 and no further.
-    assert {row["utd"]: row["J"] for row in rows} == {"1.0": "750.0", "2.0": "950.0", "4.0": "950.0"}
+    assert {row["utd"]: row["J"] for row in rows} == {
+        "1.0": "750.0",
+        "2.0": "950.0",
+        "4.0": "950.0",
+    }
     for row in rows:
         speed, utd = 0.4 if row["algo"] == "sac" else 0.8, float(row["utd"])
         level = float(row["J"])

@@ -53,6 +53,18 @@ TUNED = {
     },
     "pql": {
         "pendulum": PENDULUM_PQL,
+        # Two seeds ended at 975 and 993 of 1000.
+        "CartpoleBalance": {
+            "env.action_repeat": 4,
+            "learner.reward_scale": 0.1,
+            "train.env_steps": 1_500_000,
+        },
+        # At 793 and 862.
+        "CartpoleSwingup": {
+            "env.action_repeat": 2,
+            "learner.reward_scale": 0.1,
+            "train.env_steps": 4_000_000,
+        },
         "brax/inverted_pendulum": {"learner.reward_scale": 0.1},
     },
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from types import ModuleType
 
 from ml_collections import ConfigDict
@@ -18,11 +19,14 @@ NAMES = ONLINE + OFFLINE
 def make(config: ConfigDict, spec: EnvSpec, axis_name: str | None = None) -> Learner:
     """Build the learner `config.name` for environments of `spec`; ValueError if unknown."""
     if config.name not in NAMES:
-        near = nearest(config.name, NAMES)
-        raise ValueError(
-            f"unknown agent {config.name!r}; nearest: {', '.join(near)}; all: {', '.join(NAMES)}"
-        )
+        raise ValueError(unknown(config.name, NAMES))
     return module(config.name).make(config, spec, axis_name)
+
+
+def unknown(name: str, names: Sequence[str]) -> str:
+    """The text of the error for a name that is none of `names`."""
+    near = ", ".join(nearest(name, names))
+    return f"unknown agent {name!r}; nearest: {near}; all: {', '.join(names)}"
 
 
 def module(name: str) -> ModuleType:

@@ -206,7 +206,9 @@ def _assemble(
         terminated=(data["masks"] == 0) & transition,
         transition=transition,
         action_known=known,
-        first=np.repeat(begins, np.diff(finals, prepend=-1)).astype(np.int32),
+        age=(np.arange(len(transition)) - np.repeat(begins, np.diff(finals, prepend=-1))).astype(
+            np.int32
+        ),
         index=np.flatnonzero(transition).astype(np.int32),
     )
 

@@ -1,0 +1,124 @@
+"""Published settings per learner and data set of configs/offline.py, as flat overrides.
+
+Of 'Flow Q-Learning' (Park, Li, Levine 2025, arXiv 2502.02538): the 73 tasks of its tables 5 and 6
+(the repository's commands where the two differ), offline-to-online of table 7, baselines of table 6.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+Settings = dict[str, Any]
+
+
+def fql(alpha: float, discount: float = 0.99, q_agg: str = "mean", steps: int = 1_000_000):
+    """One row of FQL's table."""
+    return {
+        "learner.alpha": alpha,
+        "learner.discount": discount,
+        "learner.q_agg": q_agg,
+        "train.offline_steps": steps,
+    }
+
+
+ADROIT = {  # alpha of FQL on D4RL, offline
+    "pen": (10_000.0, 10_000.0, 3_000.0),
+    "door": (30_000.0, 30_000.0, 30_000.0),
+    "hammer": (30_000.0, 10_000.0, 30_000.0),
+    "relocate": (10_000.0, 30_000.0, 30_000.0),
+}
+FQL = {  # by the beginning of a task's name, the longest that fits
+    "antmaze-large-navigate": fql(10.0, q_agg="min"),
+    "antmaze-giant-navigate": fql(10.0, 0.995, "min"),
+    "humanoidmaze-medium-navigate": fql(30.0, 0.995),
+    "humanoidmaze-large-navigate": fql(30.0, 0.995),
+    "antsoccer-arena-navigate": fql(10.0, 0.995),
+    "cube-single": fql(300.0),
+    "cube-double": fql(300.0),
+    "scene": fql(300.0),
+    "puzzle-3x3": fql(1_000.0),
+    "puzzle-4x4": fql(1_000.0),
+    "visual-cube-single": fql(300.0, steps=500_000),
+    "visual-cube-double": fql(100.0, steps=500_000),
+    "visual-scene": fql(100.0, steps=500_000),
+    "visual-puzzle-3x3": fql(300.0, steps=500_000),
+    "visual-puzzle-4x4": fql(300.0, steps=500_000),
+    "antmaze-umaze": fql(10.0, steps=500_000),
+    "antmaze-medium-play": fql(10.0, steps=500_000),
+    "antmaze-medium-diverse": fql(10.0, steps=500_000),
+    "antmaze-large-play": fql(3.0, steps=500_000),
+    "antmaze-large-diverse": fql(3.0, steps=500_000),
+    **{
+        f"{hand}-{kind}": fql(alpha, q_agg="min", steps=500_000)
+        for hand, alphas in ADROIT.items()
+        for kind, alpha in zip(("human", "cloned", "expert"), alphas, strict=True)
+    },
+}
+ONLINE = {  # offline-to-online: other values of FQL
+    "humanoidmaze-medium-navigate": {"learner.alpha": 100.0},
+    "antsoccer-arena-navigate": {"learner.alpha": 30.0},
+    "pen-cloned": {"learner.alpha": 1_000.0},
+    "door-cloned": {"learner.alpha": 1_000.0},
+    "hammer-cloned": {"learner.alpha": 1_000.0},
+    "relocate-cloned": {"learner.alpha": 10_000.0},
+}
+GROUPS = (  # rows of the baselines' table; a pixel task has the values of its states
+    "antmaze-large-navigate",
+    "antmaze-giant-navigate",
+    "humanoidmaze-medium-navigate",
+    "humanoidmaze-large-navigate",
+    "cube-single",
+    "cube-double",
+    "scene",
+    "puzzle-3x3",
+    "puzzle-4x4",
+)
+
+
+def column(name: str, *values: float) -> dict[str, Settings]:
+    """One number of a learner over the groups."""
+    return {group: {name: value} for group, value in zip(GROUPS, values, strict=True)}
+
+
+def columns(*parts: dict[str, Settings]) -> dict[str, Settings]:
+    """Several numbers of a learner over the groups."""
+    return {group: {k: v for part in parts for k, v in part[group].items()} for group in GROUPS}
+
+
+DISCOUNT = column("learner.discount", 0.99, 0.995, 0.995, 0.995, 0.99, 0.99, 0.99, 0.99, 0.99)
+BASELINES = {
+    "iql": columns(DISCOUNT, column("learner.alpha", 10, 10, 10, 10, 1, 0.3, 10, 10, 3)),
+    "rebrac": columns(
+        DISCOUNT,
+        column("learner.alpha_actor", 0.003, 0.003, 0.01, 0.01, 1, 0.1, 0.1, 0.3, 0.3),
+        column("learner.alpha_critic", 0.01, 0.01, 0.01, 0.01, 0, 0, 0.01, 0.01, 0.01),
+    ),
+    "fawac": columns(DISCOUNT, column("learner.alpha", 3, 3, 3, 3, 1, 0.3, 0.3, 0.3, 0.3)),
+    "fbrac": columns(DISCOUNT, column("learner.alpha", 3, 10, 30, 30, 100, 100, 100, 100, 300)),
+    "ifql": DISCOUNT | {"antsoccer-arena": {"learner.discount": 0.995, "learner.samples": 64}},
+    "idql": DISCOUNT,
+}
+# Of later work: best of N and FQL with chunks (Li et al. 2025, arXiv 2507.07969).
+CHUNKED = {"bfn": {"learner.samples": 32}, "fql": {"learner.alpha": 100.0}}
+# Generated point mazes, small networks (128 x 3): found by the sweep shown in the README.
+POINTMAZE: dict[str, Settings] = {
+    "fql": {"learner.alpha": 10.0},
+    "rebrac": {"learner.alpha_actor": 0.1, "learner.alpha_critic": 0.01},
+    "iql": {"learner.alpha": 10.0},
+}
+
+
+def settings(agent: str, task: str, *, online: bool = False) -> Settings:
+    """Return the published overrides of `agent` for `task`, {} where none are known."""
+    if task.startswith("pointmaze"):
+        return POINTMAZE.get(agent, {})
+    if agent == "fql":
+        return longest(FQL, task) | (longest(ONLINE, task) if online else {})
+    table = BASELINES.get(agent, {})
+    return longest(table, task) or longest(table, task.removeprefix("visual-"))
+
+
+def longest(table: dict[str, Settings], task: str) -> Settings:
+    """The entry whose key is the longest beginning of `task`."""
+    fitting = [key for key in table if task.startswith(key)]
+    return dict(table[max(fitting, key=len)]) if fitting else {}

@@ -81,7 +81,8 @@ def card(name_or_path: str, folder: str | None = None, path: str | None = None) 
         return _text(name, d4rl.load(name, source).train, {})
     task = ogbench.parse(name)
     rows = ogbench.load(name, folder, path).train
-    return _text(name, rows, completed(ogbench.train_file(task, folder, path), task, rows))
+    counts = completed(ogbench.train_file(task, folder, path), task, rows)
+    return _text(name, rows, counts, rewarded=task.task is not None)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -109,7 +110,7 @@ def _histogram(rewards: np.ndarray) -> dict[str, int]:
     return {f"{a:.4g} to {b:.4g}": int(n) for a, b, n in zip(edges[:-1], edges[1:], counts)}
 
 
-def _text(name: str, rows: Rows, tasks: dict[str, int]) -> str:
+def _text(name: str, rows: Rows, tasks: dict[str, int], *, rewarded: bool = True) -> str:
     facts = summary(rows)
     shortest, mean, longest = facts.lengths
     lines = [
@@ -123,10 +124,10 @@ def _text(name: str, rows: Rows, tasks: dict[str, int]) -> str:
         *_ranges(facts.obs_range),
         ("actions", f"float32 [{len(facts.action_range[0])}]"),
         *_ranges(facts.action_range),
-        ("masks 0", f"{facts.terminated:,}"),
-        ("rewards", "transitions"),
-        *((f"  {value}", f"{count:,}") for value, count in facts.rewards.items()),
     ]
+    if rewarded:
+        lines += [("masks 0", f"{facts.terminated:,}"), ("rewards", "transitions")]
+        lines += [(f"  {value}", f"{count:,}") for value, count in facts.rewards.items()]
     if tasks:
         lines.append(("completed", "transitions from a completed state"))
         lines += [(f"  {task}", f"{count:,}") for task, count in tasks.items()]

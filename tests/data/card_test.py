@@ -59,6 +59,7 @@ def test_card_of_a_path_counts_completed_states(ogbench_folder):
     assert table["trajectories"] == "3"
     assert table["lengths"] == "20 to 20, mean 20.0"
     assert table["8 to 27"].count(" to ") == 1  # dimensions that have no line of their own
+    assert "rewards" not in table and "masks 0" not in table  # the name has no task
     expected = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

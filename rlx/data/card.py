@@ -1,8 +1,8 @@
 """The card of a data set: `python -m rlx.data.card NAME_OR_PATH [--folder=DIR | --path=FILE]`.
 
-NAME is a task of OGBench or D4RL; PATH is an OGBench file, whose stem is its name. Printed are
-counts, ranges per dimension, the histogram of rewards and, for OGBench, the completed states of
-each of its five tasks. `--list` prints all names.
+NAME is a task of OGBench or D4RL; PATH is an OGBench (.npz) or D4RL (.hdf5) file whose stem is its
+name. Printed are counts, ranges per dimension, the histogram of rewards and, for OGBench, the
+completed states of each of its five tasks. `--list` prints all names.
 """
 
 from __future__ import annotations
@@ -59,9 +59,11 @@ def summary(rows: Rows) -> Summary:
 
 def completed(path: Path, task: ogbench.Task, rows: Rows) -> dict[str, int]:
     """Return, for each single task of the OGBench file at `path`, the transitions of `rows` (its
-    own, in order) that start in a completed state.
+    own, in order) that start in a completed state; {} for a file without qpos.
     """
     info = ogbench.read_info(path)
+    if "qpos" not in info:
+        return {}
     out = {}
     for single in ogbench.single_tasks(task):
         masks = ogbench.relabel(single, info)["masks"]
@@ -72,20 +74,21 @@ def completed(path: Path, task: ogbench.Task, rows: Rows) -> dict[str, int]:
 def card(name_or_path: str, folder: str | None = None, path: str | None = None) -> str:
     """Return the card as text; where the data lies is as in `ogbench.load` and `d4rl.load`."""
     name = name_or_path
-    if name.endswith(".npz"):
+    if name.endswith((".npz", ".hdf5")):
         path, name = name, Path(name).stem.removesuffix("-val")
     if name in d4rl.TASKS:
         source = path or (folder and f"{folder}/{name}.hdf5")
         return _text(name, d4rl.load(name, source).train, {})
     task = ogbench.parse(name)
     rows = ogbench.load(name, folder, path).train
-    return _text(name, rows, completed(ogbench.train_file(task, folder, path), task, rows))
+    counts = completed(ogbench.train_file(task, folder, path), task, rows)
+    return _text(name, rows, counts, rewarded=task.task is not None)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Print what the command line asks for."""
     parser = argparse.ArgumentParser(prog="python -m rlx.data.card", description=__doc__)
-    parser.add_argument("name_or_path", nargs="?", help="a task's name, or an OGBench .npz file")
+    parser.add_argument("name_or_path", nargs="?", help="a task, or its .npz or .hdf5 file")
     parser.add_argument("--folder", help="where the files of NAME lie")
     parser.add_argument("--path", help="NAME's file itself; D4RL: also an RLDS folder, minari:ID")
     parser.add_argument("--list", action="store_true", help="print all names and end")
@@ -107,7 +110,7 @@ def _histogram(rewards: np.ndarray) -> dict[str, int]:
     return {f"{a:.4g} to {b:.4g}": int(n) for a, b, n in zip(edges[:-1], edges[1:], counts)}
 
 
-def _text(name: str, rows: Rows, tasks: dict[str, int]) -> str:
+def _text(name: str, rows: Rows, tasks: dict[str, int], *, rewarded: bool = True) -> str:
     facts = summary(rows)
     shortest, mean, longest = facts.lengths
     lines = [
@@ -121,10 +124,10 @@ def _text(name: str, rows: Rows, tasks: dict[str, int]) -> str:
         *_ranges(facts.obs_range),
         ("actions", f"float32 [{len(facts.action_range[0])}]"),
         *_ranges(facts.action_range),
-        ("masks 0", f"{facts.terminated:,}"),
-        ("rewards", "transitions"),
-        *((f"  {value}", f"{count:,}") for value, count in facts.rewards.items()),
     ]
+    if rewarded:
+        lines += [("masks 0", f"{facts.terminated:,}"), ("rewards", "transitions")]
+        lines += [(f"  {value}", f"{count:,}") for value, count in facts.rewards.items()]
     if tasks:
         lines.append(("completed", "transitions from a completed state"))
         lines += [(f"  {task}", f"{count:,}") for task, count in tasks.items()]

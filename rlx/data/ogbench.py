@@ -8,6 +8,9 @@ without `singletask` carry no task: their rewards are 0.
 
 from __future__ import annotations
 
+import contextlib
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -169,7 +172,8 @@ def relabel(task: Task, info: dict[str, np.ndarray], env: Any = None) -> dict[st
     from ogbench.relabel_utils import relabel_dataset
 
     arrays = dict(info)
-    relabel_dataset(task.state_env, _state_env(task) if env is None else env, arrays)
+    with _simulator_is_quiet():
+        relabel_dataset(task.state_env, _state_env(task) if env is None else env, arrays)
     return {key: arrays[key] for key in ("rewards", "masks")}
 
 
@@ -213,10 +217,19 @@ def _is_maze(task: Task) -> bool:
     return "maze" in task.env or "soccer" in task.env
 
 
-def _state_env(task: Task) -> Any:
-    import ogbench
+@contextlib.contextmanager
+def _simulator_is_quiet() -> Iterator[None]:
+    """Ignore warnings of a missing display and of the precision of spaces."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="glfw|gymnasium")
+        yield
 
-    return ogbench.make_env_and_datasets(task.name.removeprefix("visual-"), env_only=True)
+
+def _state_env(task: Task) -> Any:
+    with _simulator_is_quiet():
+        import ogbench
+
+        return ogbench.make_env_and_datasets(task.name.removeprefix("visual-"), env_only=True)
 
 
 def _download(task: Task, folder: Path) -> None:

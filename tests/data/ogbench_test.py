@@ -127,7 +127,7 @@ def test_completed_states_and_sparse_rewards(ogbench_folder):
 
 
 def scene_file(folder, rows=42):
-    """A scene file of constant states, all five subtasks of task 1 open or done by chance."""
+    """A scene file whose buttons change once; cube, drawer and window stay where they are."""
     qpos = np.zeros((rows, 14 + 7 + 2 + 2), np.float32)
     states = np.zeros((rows, 2), np.int64)
     states[: rows // 2] = 1

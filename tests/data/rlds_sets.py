@@ -43,7 +43,7 @@ def write(folder: Path, episodes: Callable[[], list[Steps]], file_format: str) -
         for key, value in example.items()
     }
     features = tfds.features.FeaturesDict({"steps": tfds.features.Dataset(features)})
-    with tfds.core.registered.skip_registering():
+    with tfds.core.registered.skip_registration():
 
         class Planted(tfds.core.GeneratorBasedBuilder):
             name = "planted"

@@ -4,9 +4,9 @@ import sys
 
 import numpy as np
 import pytest
+import rlds_sets
 
 from rlx.data import rlds
-from tests.data import rlds_sets
 
 LENGTHS = (3, 5, 4)
 
@@ -46,7 +46,7 @@ def test_nested_observations_are_stacked(tmp_path):
 
 
 def test_unusable_folders(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no dataset_info.json and features.json"):
+    with pytest.raises(FileNotFoundError, match=r"no dataset_info.json and features.json"):
         next(rlds.episodes(tmp_path))
     folder = rlds_sets.write(tmp_path, episodes, "tfrecord")
     with pytest.raises(ValueError, match="no split 'val'; it has train"):

@@ -59,7 +59,6 @@ def _aim(oracles: dict[str, Any], obs: np.ndarray, info: dict[str, Any]) -> Any:
 
 
 def _oracles(env: gymnasium.Env, kind: str, puzzle: bool) -> dict[str, Any]:
-    from ogbench.manipspace.oracles import markov, plan  # noqa: F401
     from ogbench.manipspace.oracles.markov import (
         button_markov,
         cube_markov,
@@ -77,6 +76,7 @@ def _oracles(env: gymnasium.Env, kind: str, puzzle: bool) -> dict[str, Any]:
             "window": window_plan.WindowPlanOracle(env=env, **PLAN),
         }
     return {
+        # (the published scripts also limit its steps in scenes, which its reset overrides)
         "cube": cube_markov.CubeMarkovOracle(env=env, min_norm=MIN_NORM),
         "button": button_markov.ButtonMarkovOracle(env=env, min_norm=MIN_NORM, **closed),
         "drawer": drawer_markov.DrawerMarkovOracle(env=env, min_norm=MIN_NORM),

@@ -6,11 +6,11 @@ one file of rlx that imports gymnasium, and it does so inside functions.
 
 from __future__ import annotations
 
+import contextlib
 import random
 import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -60,22 +60,24 @@ def make(name: str, **kwargs: Any) -> gymnasium.Env:
 def environment_id(name: str) -> str:
     """Return the gymnasium id of an OGBench data set's environment or of any gymnasium id.
 
-    Importing `ogbench` registers its environments; a form "module:id" imports `module` first.
+    A name of the form "module:id" is an id that importing `module` registers.
 
     Raises:
       ValueError: see `make`.
     """
+    return host_names.resolve(name, registered())
+
+
+def registered() -> list[str]:
+    """Return the ids of all environments, those of OGBench among them if it is installed."""
     import gymnasium
 
-    missing = ""
     # glfw has no display and is not needed; manipspace makes a float64 space at every look at it
     warnings.filterwarnings("ignore", message=".*DISPLAY environment variable is missing")
     warnings.filterwarnings("ignore", message=".*precision lowered by casting to float32")
-    try:
+    with contextlib.suppress(ModuleNotFoundError):
         import ogbench  # noqa: F401
-    except ImportError as error:
-        missing = f" (OGBench's names need `pip install ogbench`: {error})"
-    return host_names.resolve(name, gymnasium.registry, missing)
+    return list(gymnasium.registry)
 
 
 def spec(env: gymnasium.Env, frame_stack: int = 1) -> EnvSpec:
@@ -137,7 +139,7 @@ class Lane:
         success = float(np.asarray(info.get("success", 0.0)))
         return self._stacked(), float(reward), bool(terminated), bool(truncated), success
 
-    @contextmanager
+    @contextlib.contextmanager
     def _own_randomness(self) -> Iterator[None]:
         """Lend this process's generators to the lane for one call.
 

@@ -8,11 +8,12 @@ from collections.abc import Iterable
 
 from rlx.names import nearest
 
+MAZE_TYPES = ("navigate", "stitch", "explore", "path")
 # Types of OGBench's data sets by family; the type is part of a task's name, not of its environment.
 DATA_TYPES = {
-    "pointmaze": ("navigate", "stitch"),
-    "antmaze": ("navigate", "stitch", "explore"),
-    "humanoidmaze": ("navigate", "stitch"),
+    "pointmaze": MAZE_TYPES,
+    "antmaze": MAZE_TYPES,
+    "humanoidmaze": MAZE_TYPES,
     "antsoccer": ("navigate", "stitch"),
     "cube": ("play", "noisy"),
     "scene": ("play", "noisy"),
@@ -21,20 +22,21 @@ DATA_TYPES = {
 RENDERERS = ("egl", "osmesa", "glfw")  # values of MUJOCO_GL that draw
 
 
-def resolve(name: str, registered: Iterable[str], missing: str = "") -> str:
+def resolve(name: str, registered: Iterable[str]) -> str:
     """Return the id, out of those `registered`, of the environment called `name`.
 
     `name` is an id, "module:id", or that of an OGBench data set: "cube-single-play-v0" is
     "cube-single-v0", and the same with "-singletask" and "-singletask-task2".
 
     Raises:
-      ValueError: unknown name (with the nearest; `missing` may say why), images without renderer.
+      ValueError: unknown name (with the nearest), images without renderer.
     """
     registered = list(registered)
     ids = dict(zip(registered, registered)) | _data_set_names(registered)
     if ":" not in name and name not in ids:
+        hint = "" if "cube-single-v0" in ids else "; OGBench's need `pip install ogbench`"
         close = ", ".join(nearest(name, ids))
-        raise ValueError(f"unknown environment {name!r}{missing}; nearest: {close}")
+        raise ValueError(f"unknown environment {name!r}; nearest: {close}{hint}")
     if name.startswith("visual-"):
         check_renderer(name)
     return ids.get(name, name)

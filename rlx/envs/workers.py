@@ -1,4 +1,4 @@
-"""An object that answers calls, here or in a process of its own; used by `rlx.envs.host.Pool`."""
+"""An object that answers calls, here or in a process of its own."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import multiprocessing
 import multiprocessing.util  # its atexit hook must be registered before ours, see Remote
 import signal
 import traceback
-from collections.abc import Callable
-from multiprocessing.connection import Connection
+from collections.abc import Callable, Iterable
+from multiprocessing.connection import Connection, wait
 from typing import Any
 
 GOODBYE_S = 10.0  # seconds that a process gets to end by itself
@@ -84,6 +84,12 @@ class Remote:
         self._process.join(GOODBYE_S)
         code = self._process.exitcode
         return WorkerError(f"process {self._process.pid} is gone, exit code {code}")
+
+
+def ready(workers: Iterable[Remote], timeout_s: float) -> list[Remote]:
+    """Wait until one of them has an answer, `timeout_s` at most; return those that have."""
+    pipes = {worker._pipe: worker for worker in workers}
+    return [pipes[pipe] for pipe in wait(list(pipes), timeout_s)]
 
 
 def _serve(pipe: Connection, make: Callable[..., Any], args: tuple) -> None:

@@ -4,16 +4,15 @@
   python -m experiments.scaling_compare sac=A/fit/runs.csv wide_sac=B/fit/runs.csv --min_utd=2
 
 At every UTD of a task (from `--min_utd` on) the level J is the highest multiple of 50 that some
-algorithm reaches in 95 % of the resamples of its seeds. D_J comes with its bootstrap interval over seeds, and so does its ratio to
-that of the baseline; a baseline that does not reach J counts with the whole length of its run.
+algorithm reaches in 95 % of the resamples of its seeds. D_J comes with its bootstrap interval over
+seeds, and so does its ratio to that of the baseline; a baseline that does not reach J counts with
+the whole length of its run.
 Writes `compare.csv` and `compare.png` into `--out` (default results/scaling_compare).
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -50,12 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for task in sorted({cell.task for cell in found}):
         rows += compare(task, [cell for cell in found if cell.task == task], algos)
     out = Path(args.out)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    files.write_text(out / "compare.csv", text.getvalue())
-    print(text.getvalue())
+    files.write_csv(out / "compare.csv", rows)
+    print((out / "compare.csv").read_text(encoding="utf-8"))
     scaling_compare_plot.draw(rows, out / "compare.png")
     print(f"written: {out / 'compare.csv'}, {out / 'compare.png'}")
     return 0

@@ -80,8 +80,7 @@ def main(argv: list[str] | None = None) -> int:
 
     code = campaign.run_all(
         entries,
-        env,
-        agents.make,
+        campaign.online(env, agents.make),
         report,
         overwrite=options.overwrite,
         retry_failed=options.retry_failed,

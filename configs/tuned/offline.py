@@ -1,7 +1,7 @@
 """Published settings per learner and data set of configs/offline.py, as flat overrides.
 
-Of 'Flow Q-Learning' (Park, Li, Levine 2025, arXiv 2502.02538): the 73 tasks of its tables 5 and 6
-(the repository's commands where the two differ), offline-to-online of table 7, baselines of table 6.
+Of 'Flow Q-Learning' (Park, Li, Levine 2025, arXiv 2502.02538): the 73 tasks of tables 5 and 6 (the
+repository's commands where the two differ), offline-to-online of table 7, baselines of table 6.
 """
 
 from __future__ import annotations

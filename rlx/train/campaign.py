@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +26,7 @@ from rlx.infra.logging import Run
 from rlx.infra.signals import agreed, stop_signals
 from rlx.train import pack, sweep
 from rlx.train.checks import Sizes, check
+from rlx.train.offline_plan import OfflinePlan
 from rlx.train.resume import Survivors
 from rlx.train.schedule import Schedule
 from rlx.types import Env
@@ -38,10 +39,26 @@ class Entry(NamedTuple):
 
     config: ConfigDict
     hp: dict[str, float]  # the learner's numeric settings
-    sizes: Sizes
-    plan: Schedule
+    sizes: Sizes | None  # None offline
+    plan: Schedule | OfflinePlan
     runs: list[Run]
     workdir: Path
+
+
+class Opener(NamedTuple):
+    """How the programs of an entry come about; entries of one key share them."""
+
+    key: Callable[[Entry], str]
+    open: Callable[[Entry], AbstractContextManager]  # of an object with `run`
+
+
+def online(env: Env, make_learner: pack.MakeLearner) -> Opener:
+    """Programs of online runs."""
+
+    def key(entry: Entry) -> str:
+        return pack.static_key(entry.config, entry.hp, entry.sizes, len(entry.runs))
+
+    return Opener(key, lambda entry: nullcontext(compile_for(entry, env, make_learner)))
 
 
 def make_entry(
@@ -65,8 +82,7 @@ def make_entry(
 
 def run_all(
     entries: Sequence[Entry],
-    env: Env,
-    make_learner: pack.MakeLearner,
+    opener: Opener,
     report: Callable[[Entry, dict[str, Any]], dict[str, Any]],
     *,
     overwrite: bool = False,
@@ -84,16 +100,16 @@ def run_all(
     flags = {"overwrite": overwrite, "retry_failed": retry_failed}
     finished = [pack.claim(entry.config, entry.runs, entry.workdir, **flags) for entry in entries]
     code, key, session = EXIT_OK, "", None
-    with stop_signals() as stop:
+    with stop_signals() as stop, ExitStack() as opened:
         for entry, before in zip(entries, finished, strict=True):
             if before is not None:
                 print(f"{entry.workdir}: finished before, skipped")
                 continue
             try:
                 with failures_recorded(entry.workdir):
-                    needed = pack.static_key(entry.config, entry.hp, entry.sizes, len(entry.runs))
-                    if session is None or key != needed:
-                        key, session = needed, compile_for(entry, env, make_learner)
+                    if session is None or key != opener.key(entry):
+                        opened.close()
+                        key, session = opener.key(entry), opened.enter_context(opener.open(entry))
                     run_one(entry, session, report, stop)
             except NaNError as error:
                 print(f"error: {error}", file=sys.stderr)
@@ -118,15 +134,18 @@ def compile_for(entry: Entry, env: Env, make_learner: pack.MakeLearner) -> pack.
 
 def run_one(
     entry: Entry,
-    session: pack.Session,
+    session: Any,
     report: Callable,
     stop: list[str],
-    survivors: Survivors | None = None,
+    *survivors: Survivors,
 ) -> dict[str, Any] | None:
-    """Train one entry; write and return its `result.json` if it came to its end."""
+    """Train one entry; write and return its `result.json` if it came to its end.
+
+    session: an object whose `run(config, plan, runs, workdir, stop)` returns the facts.
+    """
     print(f"utd {entry.config.train.utd:g} -> {entry.workdir}", file=sys.stderr)
     own = entry.config, entry.plan, entry.runs, entry.workdir
-    facts = session.run(*own, stop, survivors)
+    facts = session.run(*own, stop, *survivors)
     if facts["status"] != "done":
         return None
     path = entry.workdir / "result.json"

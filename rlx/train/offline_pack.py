@@ -17,7 +17,6 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 
-from rlx.data.rows import Rows, Windows
 from rlx.data.trajectories import Dataset
 from rlx.envs.host import Pool
 from rlx.infra import sharding
@@ -28,28 +27,10 @@ from rlx.train.driver import Programs
 from rlx.train.host_evaluate import evaluate
 from rlx.train.host_play import Player
 from rlx.train.offline_plan import OfflinePlan
+from rlx.train.offline_spec import check_environment, learner_spec, one_spec, windows
 from rlx.train.offline_state import HostSteps, OfflineState, Online, Report
 from rlx.train.pack import MakeLearner, drive
-from rlx.types import EnvSpec, PyTree, Spec
-
-
-def windows(config: ConfigDict) -> Windows:
-    """How rows become examples under `config`."""
-    return Windows(config.data.n_step, config.data.chunk, config.data.frame_stack)
-
-
-def one_spec(rows: Rows) -> EnvSpec:
-    """Shapes of one frame and one action of a data set."""
-    obs = Spec(rows.obs.shape[1:], rows.obs.dtype)
-    return EnvSpec(obs, Spec(rows.action.shape[1:], np.float32, -1.0, 1.0))
-
-
-def learner_spec(spec: EnvSpec, how: Windows) -> EnvSpec:
-    """What a learner sees: stacked frames, and a whole chunk as one action."""
-    obs, action = spec.obs, spec.action
-    if how.frame_stack > 1:
-        obs = obs._replace(shape=(*obs.shape[:-1], obs.shape[-1] * how.frame_stack))
-    return EnvSpec(obs, action._replace(shape=(how.chunk * action.shape[0],)))
+from rlx.types import EnvSpec, PyTree
 
 
 class Session:
@@ -78,6 +59,8 @@ class Session:
         self.padded = -(-num_runs // self.mesh.shape["run"]) * self.mesh.shape["run"]
         self.hp = make_learner(config.learner, seen, None).hp
         self.pool = self.open_pool(self.padded)
+        if self.pool is not None:
+            check_environment(dataset, self.pool.spec, how)
         online = None
         if plan.online_steps:
             rows = config.train.capacity or 2_000_000
@@ -152,13 +135,20 @@ class Session:
         obs, flag, number = some(frame.dtype, *frame.shape), some(bool), some(jnp.float32)
         return HostSteps(obs, number, obs, flag, flag, number)
 
-    def run(self, runs: Sequence[Run], workdir: str | Path, stop: list[str]) -> dict[str, Any]:
-        """Train `runs` to the end of the plan or until `stop` is filled; return the facts.
+    def run(
+        self,
+        config: ConfigDict,
+        plan: OfflinePlan,
+        runs: Sequence[Run],
+        workdir: str | Path,
+        stop: list[str],
+    ) -> dict[str, Any]:
+        """Train `runs` to the end of `plan` or until `stop` is filled; return the facts.
 
         Keys: status, offline_steps, online_steps, grad_steps, wall_s, compile_s, updates_per_s
         (summed over the runs), evals, dead.
         """
-        config, plan, compiled = self.config, self.plan, self.compiled
+        compiled = self.compiled
         seeds, hp = sweep.arrays(runs, self.hp, self.padded)
         player = None
         if plan.online_steps:

@@ -42,7 +42,7 @@ def test_compact_form():
     rows = from_arrays(data)
     assert rows.obs is data["observations"]
     np.testing.assert_array_equal(rows.index, [0, 1, 2, 4, 6, 7, 8, 9])
-    np.testing.assert_array_equal(rows.first, [0, 0, 0, 0, 4, 4, 6, 6, 6, 6, 6])
+    np.testing.assert_array_equal(rows.age, [0, 1, 2, 3, 0, 1, 0, 1, 2, 3, 4])
     np.testing.assert_array_equal(np.flatnonzero(rows.terminated), [1])
     np.testing.assert_array_equal(rows.reward, [0, 1, 2, 0, 4, 0, 6, 7, 8, 9, 0])
     np.testing.assert_array_equal(rows.action_known, rows.transition)
@@ -50,7 +50,7 @@ def test_compact_form():
     assert known.action_known.all()
     np.testing.assert_array_equal(known.action[3, 0], data["actions"][3, 0])
     assert rows.action[3].tolist() == [0, 0, 0]
-    assert (rows.index.dtype, rows.first.dtype, rows.action.dtype) == (np.int32, np.int32, "f4")
+    assert (rows.index.dtype, rows.age.dtype, rows.action.dtype) == (np.int32, np.int32, "f4")
 
 
 def test_the_last_row_always_ends():
@@ -64,7 +64,7 @@ def test_the_last_row_always_ends():
 
 def test_both_forms_give_the_same_rows():
     expected, got = from_arrays(compact()), from_arrays(regular(compact()))
-    for name in ("obs", "action", "reward", "terminated", "transition", "first", "index"):
+    for name in ("obs", "action", "reward", "terminated", "transition", "age", "index"):
         np.testing.assert_array_equal(getattr(got, name), getattr(expected, name), err_msg=name)
     assert got.action_known.sum() == 8
 

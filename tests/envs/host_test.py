@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -139,6 +140,18 @@ def test_processes_leave_signals_to_their_parent(remote):
     assert remote.reset([0, 1, 2, 3], [0, 1, 2, 3]).shape == (4, 2)
 
 
+def test_a_pool_that_nobody_closes_ends_with_the_program(run_python):
+    code = f"""
+from rlx.envs.host import Pool
+if __name__ == "__main__":
+    pool = Pool({NAME!r}, 2, workers=2)
+    print([worker._process.pid for worker in pool._workers])
+"""
+    for pid in json.loads(run_python(code, timeout=30).stdout):
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
 def test_frames_are_stacked_and_the_first_is_repeated():
     with Pool(NAME, 1, frame_stack=3, image=True) as pool:
         assert pool.spec.obs.shape == (2, 2, 9) and pool.spec.obs.dtype == np.uint8
@@ -160,6 +173,8 @@ def test_truncation_and_true_last_observation():
 def test_lanes_that_a_pool_does_not_have(remote, lanes):
     with pytest.raises(ValueError, match="in a pool of 4"):
         remote.reset(lanes, [0, 1])
+    with pytest.raises(ValueError, match="in a pool of 4"):
+        remote.replay(4, 0, np.zeros((0, 1)))
 
 
 @pytest.mark.parametrize("name", ["scene-play-singletask-v0", "antsoccer-arena-navigate-v0"])

@@ -6,15 +6,17 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny_env import NAME
 
 from rlx.envs import host, host_names
 from rlx.envs.host import Pool
 from rlx.envs.workers import WorkerError
-from tests.envs.tiny import NAME
 
+ROOT = Path(__file__).resolve().parents[2]
 MAZE = "pointmaze-medium-navigate-singletask-v0"
 
 
@@ -119,7 +121,7 @@ def test_replay_goes_on_where_the_actions_lead(remote):
 
 def test_an_error_in_a_process_comes_with_its_traceback_and_the_pool_lives_on(remote):
     remote.reset([0, 1], [0, 1])
-    with pytest.raises(WorkerError, match=r"(?s)tiny\.py.*ArithmeticError: half an action"):
+    with pytest.raises(WorkerError, match=r"(?s)tiny_env\.py.*ArithmeticError: half an action"):
         remote.step([0, 1], np.array([[0.5], [0.1]]))
     assert remote.reset([0, 1], [0, 1]).shape == (2, 2)
 
@@ -147,7 +149,8 @@ if __name__ == "__main__":
     pool = Pool({NAME!r}, 2, workers=2)
     print([worker._process.pid for worker in pool._workers])
 """
-    for pid in json.loads(run_python(code, timeout=30).stdout):
+    path = os.pathsep.join(map(str, (ROOT, ROOT / "tests")))
+    for pid in json.loads(run_python(code, env={"PYTHONPATH": path}, timeout=60).stdout):
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
 

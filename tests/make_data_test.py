@@ -10,12 +10,12 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
 
 from experiments import make_data
 from rlx.data.synth.shards import Plan, Shards
 from rlx.infra.errors import ConfigError
 
+ROOT = Path(__file__).resolve().parent.parent
 FILES = ("pointmaze-medium-navigate-v0.npz", "pointmaze-medium-navigate-v0-val.npz")
 
 

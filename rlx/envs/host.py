@@ -251,6 +251,8 @@ class Pool:
         This is how an interrupted run goes on, bit for bit: simulators cannot be saved, their
         seeds and actions can.
         """
+        if not 0 <= lane < self.lanes:
+            raise ValueError(f"lane {lane} in a pool of {self.lanes}")
         worker = self._workers[lane % len(self._workers)]
         actions = np.asarray(actions, np.float32)
         worker.send("replay", lane // len(self._workers), int(seed), actions)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny_env import NAME
 
 from rlx.envs import host, host_names
 from rlx.envs.host import Pool
 from rlx.envs.workers import WorkerError
-from tests.envs.tiny import NAME
 
+ROOT = Path(__file__).resolve().parents[2]
 MAZE = "pointmaze-medium-navigate-singletask-v0"
 
 
@@ -118,7 +121,7 @@ def test_replay_goes_on_where_the_actions_lead(remote):
 
 def test_an_error_in_a_process_comes_with_its_traceback_and_the_pool_lives_on(remote):
     remote.reset([0, 1], [0, 1])
-    with pytest.raises(WorkerError, match=r"(?s)tiny\.py.*ArithmeticError: half an action"):
+    with pytest.raises(WorkerError, match=r"(?s)tiny_env\.py.*ArithmeticError: half an action"):
         remote.step([0, 1], np.array([[0.5], [0.1]]))
     assert remote.reset([0, 1], [0, 1]).shape == (2, 2)
 
@@ -137,6 +140,19 @@ def test_processes_leave_signals_to_their_parent(remote):
         os.kill(worker._process.pid, signal.SIGTERM)
         os.kill(worker._process.pid, signal.SIGINT)
     assert remote.reset([0, 1, 2, 3], [0, 1, 2, 3]).shape == (4, 2)
+
+
+def test_a_pool_that_nobody_closes_ends_with_the_program(run_python):
+    code = f"""
+from rlx.envs.host import Pool
+if __name__ == "__main__":
+    pool = Pool({NAME!r}, 2, workers=2)
+    print([worker._process.pid for worker in pool._workers])
+"""
+    path = os.pathsep.join(map(str, (ROOT, ROOT / "tests")))
+    for pid in json.loads(run_python(code, env={"PYTHONPATH": path}, timeout=60).stdout):
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
 
 
 def test_frames_are_stacked_and_the_first_is_repeated():
@@ -160,6 +176,8 @@ def test_truncation_and_true_last_observation():
 def test_lanes_that_a_pool_does_not_have(remote, lanes):
     with pytest.raises(ValueError, match="in a pool of 4"):
         remote.reset(lanes, [0, 1])
+    with pytest.raises(ValueError, match="in a pool of 4"):
+        remote.replay(4, 0, np.zeros((0, 1)))
 
 
 @pytest.mark.parametrize("name", ["scene-play-singletask-v0", "antsoccer-arena-navigate-v0"])

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from tiny_env import NAME
 
 from rlx.envs.host import Pool
 from rlx.train.host_evaluate import evaluate
-from tests.envs.tiny import NAME
 
 MAZE = "pointmaze-medium-navigate-singletask-v0"
 

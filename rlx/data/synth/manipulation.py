@@ -7,12 +7,9 @@ and uniformly random actions. Park et al. 2025, arXiv 2410.20092, appendix on da
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-
-if TYPE_CHECKING:
-    import gymnasium
 
 OPTIONS = {"mode": "data_collection"}
 # Plans of `play`: noise, its smoothing in steps, seconds between two key frames.
@@ -26,8 +23,8 @@ STACKING = {"single": (0.0, 0.0), "double": (0.0, 0.25), "triple": (0.05, 0.35)}
 STACKING |= {"quadruple": (0.1, 0.5), "octuple": (0.0, 0.35)}
 
 
-def collect(env: gymnasium.Env, kind: str, seed: int, policy: None) -> list[dict[str, Any]] | None:
-    """Return the rows of one episode, None if it is to be thrown away."""
+def collect(env: Any, kind: str, seed: int, policy: None) -> list[dict[str, Any]] | None:
+    """Return the rows of one episode of a gymnasium environment, None to throw it away."""
     del policy
     parts = env.unwrapped.spec.id.removeprefix("visual-").removesuffix("-v0").split("-")
     p_stack = np.random.uniform(*STACKING.get(parts[-1], (0.5, 0.5)))  # noqa: NPY002
@@ -58,7 +55,7 @@ def _aim(oracles: dict[str, Any], obs: np.ndarray, info: dict[str, Any]) -> Any:
     return oracle
 
 
-def _oracles(env: gymnasium.Env, kind: str, puzzle: bool) -> dict[str, Any]:
+def _oracles(env: Any, kind: str, puzzle: bool) -> dict[str, Any]:
     from ogbench.manipspace.oracles.markov import (
         button_markov,
         cube_markov,
@@ -101,7 +98,7 @@ def _noise(p_random: float) -> Callable[[np.ndarray], np.ndarray]:
     return disturb
 
 
-def _healthy(env: gymnasium.Env, rows: list[dict[str, Any]]) -> bool:
+def _healthy(env: Any, rows: list[dict[str, Any]]) -> bool:
     """Say whether a scene's cube stayed where it can be: rarely the drawer pushes it away."""
     at = env.unwrapped.model.joint("object_joint_0").qposadr[0]
     _, y, z = np.array([row["qpos"][at : at + 3] for row in rows]).T

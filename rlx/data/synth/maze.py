@@ -8,12 +8,9 @@ collection.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-
-if TYPE_CHECKING:
-    import gymnasium
 
 Policy = Callable[[np.ndarray, np.ndarray], np.ndarray]  # obs [O] without xy, direction [2] -> [A]
 Cell = tuple[int, int]
@@ -26,10 +23,8 @@ STITCH_CELLS = 4  # from the start to the goal
 EXPLORE_STEPS = 10  # in the same direction
 
 
-def collect(
-    env: gymnasium.Env, kind: str, seed: int, policy: Policy | None
-) -> list[dict[str, Any]]:
-    """Return the rows of one episode."""
+def collect(env: Any, kind: str, seed: int, policy: Policy | None) -> list[dict[str, Any]]:
+    """Return the rows of one episode of a gymnasium environment."""
     draw = np.random.mtrand._rand  # the global generator, which the maze draws from too
     maze = env.unwrapped
     goals = _junctions(maze.maze_map)
@@ -57,7 +52,7 @@ def collect(
     return rows
 
 
-def check_policy(env: gymnasium.Env, policy: Policy) -> None:
+def check_policy(env: Any, policy: Policy) -> None:
     """Raise a ValueError if `policy` does not fit the body in the maze."""
     env.reset(seed=0)
     obs = env.unwrapped.get_ob(ob_type="states")[2:]

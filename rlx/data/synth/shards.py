@@ -122,7 +122,7 @@ class Shards:
           ValueError: files of this name hold something else.
         """
         made = json.loads(self._about.read_text()) if self._about.exists() else {}
-        if not made and (self.folder.exists() or not self.train.exists()):
+        if not self.train.exists() or (not made and self.folder.exists()):
             return False
         plan = self._plan._asdict()
         other = {key: made.get(key) for key in plan if made.get(key) != plan[key]}

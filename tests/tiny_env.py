@@ -1,4 +1,4 @@
-"""A tiny gymnasium environment for tests, registered when imported: `tests.envs.tiny:Tiny-v0`."""
+"""A tiny gymnasium environment for tests, registered when imported: `tiny_env:Tiny-v0`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import random
 import gymnasium
 import numpy as np
 
-NAME = "tests.envs.tiny:Tiny-v0"
+NAME = "tiny_env:Tiny-v0"
 
 
 class Tiny(gymnasium.Env):

@@ -11,7 +11,7 @@ from rlx.names import nearest
 from rlx.types import EnvSpec, Learner
 
 ONLINE = ("sac", "bro", "pql")
-OFFLINE = ("fql",)
+OFFLINE = ("fql", "flow_bc", "bc", "ifql", "iql", "rebrac", "rlpd")
 NAMES = ONLINE + OFFLINE
 
 

@@ -18,7 +18,10 @@ CHOICES = {  # settings of learners from data that take one of a few words
     "actor_loss": ("awr", "ddpgbc"),
     "schedule": ("vp", "linear", "cosine"),
 }
-COUNTS = ("flow_steps", "diffusion_steps", "samples", "ensemble", "actor_freq")  # whole, >= 1
+COUNTS = (  # whole, >= 1
+    "flow_steps", "diffusion_steps", "samples", "backup_samples", "ensemble", "actor_freq",
+    "ema_every", "time_features",
+)  # fmt: skip
 
 
 def check_continuous(learner: str, spec: EnvSpec) -> None:

@@ -1,5 +1,5 @@
-"""Implicit flow Q-learning: IQL's values, a flow policy that only imitates, and the best of N of its
-samples (Park, Li, Levine 2025, arXiv 2502.02538, appendix E.2; the flow form of IDQL,
+"""Implicit flow Q-learning: IQL's values, a flow policy that only imitates, and the best of N of
+its samples (Park, Li, Levine 2025, arXiv 2502.02538, appendix E.2; the flow form of IDQL,
 Hansen-Estruch et al. 2023, arXiv 2304.10573).
 
 Per gradient step, one Adam step on the sum of

@@ -1,5 +1,6 @@
-"""Implicit Q-learning (Kostrikov, Nair, Levine 2021, arXiv 2110.06169): values of the data's actions
-alone, and a Gaussian policy that imitates the better of them; constants of Park, Li, Levine 2025.
+"""Implicit Q-learning (Kostrikov, Nair, Levine 2021, arXiv 2110.06169): values of the data's
+actions alone, and a Gaussian policy that imitates the better of them; constants of Park, Li, Levine
+2025, arXiv 2502.02538.
 
 Per gradient step, one Adam step on the sum of
   value   u = min_k Q'_k(s, a) - V(s):  mean_B |expectile - 1[u < 0]| u**2

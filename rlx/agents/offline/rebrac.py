@@ -1,5 +1,5 @@
-"""ReBRAC (Tarasov et al. 2023, arXiv 2305.09836): TD3 with squared distances to the data's actions in
-both the actor and the critic; constants of Park, Li, Levine 2025, arXiv 2502.02538.
+"""ReBRAC (Tarasov et al. 2023, arXiv 2305.09836): TD3 with squared distances to the data's actions
+in both the actor and the critic; constants of Park, Li, Levine 2025, arXiv 2502.02538.
 
 Per gradient step, with tanh policies mu and its target mu',
   critic  a' = clip(mu'(s') + clip(policy_noise n, -noise_clip, noise_clip), -1, 1), n ~ N(0, 1)
@@ -61,7 +61,7 @@ def get_config() -> ConfigDict:
 
 
 def make(config: ConfigDict, spec: EnvSpec, axis_name: str | None = None) -> Learner:
-    """Build ReBRAC for `spec`, whose action may be a chunk; losses are averaged over `axis_name`."""
+    """Build ReBRAC for `spec`, action chunks included; losses are averaged over `axis_name`."""
     check_offline("rebrac", spec, config)
     A = spec.action.shape[0]
     hp = learning.settings(config, HP)

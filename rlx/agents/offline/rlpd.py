@@ -1,6 +1,7 @@
 """Soft actor-critic on data, alone (SAC) or mixed half and half with fresh experience (RLPD, Ball
 et al. 2023, arXiv 2302.02948), as the baseline of Park, Li, Levine 2025, arXiv 2502.02538. The
-mixing is the sampler's. With `bc_alpha` and chunks it is QC-RLPD (Li et al. 2025, arXiv 2507.07969).
+mixing is the sampler's. With `bc_alpha` and chunks it is QC-RLPD (Li, Zhou, Levine 2025, arXiv
+2507.07969).
 
 Per gradient step, one Adam step on the sum of
   critic       y = r + discount * agg_k Q'_k(s', a'),  a' ~ pi(.|s'),

@@ -17,7 +17,7 @@ from numeric import adam_first, differences, f64, norm
 from toys import keys
 
 from rlx import agents
-from rlx.types import EnvSpec, Keys, Learner, Spec, Transition
+from rlx.types import EnvSpec, Keys, Spec, Transition
 
 OBS, ACT, ROWS, SHARDS = 3, 3, 6, 2
 SPEC = EnvSpec(Spec((OBS,)), Spec((ACT,), np.float32, -1.0, 1.0))

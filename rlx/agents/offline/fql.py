@@ -10,8 +10,8 @@ Per gradient step, one Adam step on the sum of (means over batch and action numb
 then Q' <- tau Q + (1 - tau) Q', Q of before the step. `discount` is gamma**h * (1 - terminated).
 
 With chunks (QC-FQL, Li et al. 2025, arXiv 2507.07969) an action is h actions and the same
-equations hold. Differs from the paper: its norms are sums over action numbers, its code and its alphas belong
-to means.
+equations hold. Differs from the paper: its norms are sums over action numbers, its code and its
+alphas belong to means.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from rlx.ops import diffusion
 
 
 def test_variance_preserving_schedule_by_hand():
-    """T = 2: exponents -0.05 - 0.5 * 9.9 * (1, 3) / 4 = -1.2875, -3.7625; T = 5 begins with 0.216."""
+    """T = 2: exponents -0.05 - 0.5 * 9.9 * (1, 3) / 4 = -1.2875, -3.7625; T = 5 starts at 0.218."""
     how = diffusion.schedule("vp", 2)
     np.testing.assert_allclose(how.alpha, [0.27595972, 0.02322560], rtol=1e-6)
     np.testing.assert_allclose(how.beta, [0.72404028, 0.97677440], rtol=1e-6)
@@ -51,7 +51,7 @@ def test_noised_data_has_the_variance_of_the_schedule():
 
 @pytest.mark.parametrize("name", diffusion.SCHEDULES)
 def test_the_true_noise_leads_back_to_one_datum(name):
-    """If all data is one action, eps = (x - sqrt(abar) a) / sqrt(1 - abar) and the walk ends there."""
+    """If all data is one action a, its own noise prediction leads there from anywhere."""
     how = diffusion.schedule(name, 4)
     datum = jnp.array([0.3, -0.7])
 

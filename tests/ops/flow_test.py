@@ -43,7 +43,7 @@ def test_euler_steps_equal_those_by_hand_and_never_ask_at_the_end():
 
 
 def test_the_flow_carries_one_gaussian_to_the_other():
-    """Its exact solution is M + S x0: Euler's error halves with the steps, midpoint's falls faster."""
+    """Its exact solution is M + S x0: Euler's error halves with twice the steps."""
     noise = jnp.linspace(-2, 2, 9)[:, None]
     exact = M + S * np.asarray(noise)
 

@@ -160,7 +160,7 @@ def make(config: ConfigDict, spec: EnvSpec, axis_name: str | None = None) -> Lea
         per_shard = obs.shape[0] // keys.keys.shape[0]
         noise = rows(lambda key: jax.random.normal(key, (per_shard, A)), keys)
         if not explore and config.eval_noise == "zero":
-            noise = jnp.zeros_like(noise)
+            noise = 0.0 * noise  # varies over devices as the draws do
         return flow_action(state.params["flow"], obs, noise), {}
 
     return Learner(init, update, act, td_loss, hp)

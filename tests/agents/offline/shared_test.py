@@ -99,7 +99,7 @@ def test_runs_that_differ_in_a_setting_share_one_program(name, setting):
 @every
 def test_images_need_an_encoder_and_every_network_has_its_own(name):
     images = EnvSpec(Spec((8, 8, 3), np.uint8), SPEC.action)
-    with pytest.raises(ValueError, match="set learner[.]encoder"):
+    with pytest.raises(ValueError, match=r"set learner\.encoder"):
         agents.make(config(name), images)
     with pytest.raises(ValueError, match="leave it empty"):
         agents.make(config(name, encoder="impala_debug"), SPEC)

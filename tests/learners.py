@@ -7,6 +7,7 @@ that one process compiles every operation once. Parameters are random: `init` is
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -134,13 +135,14 @@ def check_update(
     losses: dict,
     metrics: dict[str, float],
     moving: tuple[str, ...] | None = None,
-    scale: dict[str, float] | None = None,
+    scale: Callable[[float], float] | None = None,
     target_rate: dict[str, float] | None = None,
 ) -> Any:
     """Compare one update with NumPy: metrics, gradients, Adam's first step, targets.
 
     losses: network -> loss(its parameters), float64; gradients by central differences.
-    moving: the networks that this step moves, all by default.   scale: of a clipped gradient.
+    moving: the networks that this step moves, all by default.   scale: norm of a network's gradient
+    -> factor that shortens it.   target_rate: of each target, tau by default.
     """
     after, got = p.learner.update(p.state, p.batch, p.keys)
     for name, value in metrics.items():

@@ -22,6 +22,7 @@ COUNTS = (  # whole, >= 1
     "flow_steps", "diffusion_steps", "samples", "backup_samples", "ensemble", "actor_freq",
     "ema_every", "time_features",
 )  # fmt: skip
+PAIRS = ("fourier", "time_features")  # as many sines as cosines
 
 
 def check_continuous(learner: str, spec: EnvSpec) -> None:
@@ -68,3 +69,6 @@ def check_offline(learner: str, spec: EnvSpec, config: Any) -> None:
     for name in COUNTS:
         if name in config and config[name] < 1:
             raise ValueError(f"learner.{name} is a whole number >= 1, got {config[name]}")
+    for name in PAIRS:
+        if name in config and (config[name] < 0 or config[name] % 2):
+            raise ValueError(f"learner.{name} is an even number >= 0, got {config[name]}")

@@ -14,15 +14,15 @@ from toys import keys
 from rlx import agents
 from rlx.types import EnvSpec, Spec
 
-VARIED = {  # the weight to tune, in which runs of one program may differ
-    "fql": "alpha",
-    "fbrac": "alpha",
-    "fawac": "alpha",
-    "iql": "alpha",
-    "rebrac": "alpha_actor",
-    "rlpd": "bc_alpha",
-    "diffusion_ql": "eta",
-}
+VARIED = [  # the weight to tune, in which runs of one program may differ
+    ("fql", "alpha"),
+    ("iql", "alpha"),
+    ("rebrac", "alpha_actor"),
+    ("rlpd", "bc_alpha"),
+    pytest.param("fbrac", "alpha", marks=pytest.mark.slow),
+    pytest.param("fawac", "alpha", marks=pytest.mark.slow),
+    pytest.param("diffusion_ql", "eta", marks=pytest.mark.slow),
+]
 every = pytest.mark.parametrize("name", agents.OFFLINE)
 
 
@@ -70,7 +70,7 @@ def test_unknown_actions_of_a_chunk_teach_nothing(name):
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(after))
 
 
-@pytest.mark.parametrize(("name", "setting"), VARIED.items())
+@pytest.mark.parametrize(("name", "setting"), VARIED)
 def test_runs_that_differ_in_a_setting_share_one_program(name, setting):
     """Two states under vmap equal the two runs alone."""
     values = (0.2, 0.6)
@@ -147,7 +147,8 @@ BAD = {
     "ensemble": (0, ">= 1"),
     "actor_freq": (0, ">= 1"),
     "ema_every": (0, ">= 1"),
-    "time_features": (0, ">= 1"),
+    "time_features": (3, "even number"),
+    "fourier": (-2, "even number >= 0"),
     "q_agg": ("max", "mean, min"),
     "target_update": ("before", "pre, post"),
     "solver": ("heun", "euler, midpoint"),

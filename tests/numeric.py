@@ -122,3 +122,89 @@ def compiled_flops(learner, batch_size: int, spec: EnvSpec, keys: Callable) -> f
     )  # fmt: skip
     compiled = jax.jit(learner.update).lower(state, rows, jax.eval_shape(keys)).compile()
     return compiled.cost_analysis()["flops"]
+
+
+# The networks of learners from data.
+
+
+def gelu(x):
+    """The tanh approximation."""
+    return 0.5 * x * (1.0 + np.tanh(np.sqrt(2.0 / np.pi) * (x + 0.044715 * x**3)))
+
+
+def mish(x):
+    return x * np.tanh(np.log1p(np.exp(x)))
+
+
+def layers_of(params, x, activation=gelu):
+    """Dense activation (LayerNorm) ... Dense, from flax's dict of one network."""
+    depth = sum(name.startswith("Dense") for name in params)
+    for i in range(depth):
+        x = dense(params[f"Dense_{i}"], x)
+        if i + 1 < depth:
+            x = activation(x)
+            x = layer_norm(params[f"LayerNorm_{i}"], x) if f"LayerNorm_{i}" in params else x
+    return x
+
+
+def critics(params, obs, action):
+    """[K, B], one critic after the other."""
+    stacked, x = params["params"]["MLP_0"], np.concatenate([obs, action], -1)
+    size = len(jax.tree.leaves(stacked)[0])
+    parts = [jax.tree.map(lambda w, i=i: w[i], stacked) for i in range(size)]
+    return np.stack([layers_of(part, x)[..., 0] for part in parts])
+
+
+def network(params, *inputs):
+    return layers_of(params["params"]["MLP_0"], np.concatenate(inputs, -1))
+
+
+def velocity(params, obs, x, t):
+    """The vector field: first layer, then the rest."""
+    p = params["params"]
+    hidden = gelu(np.concatenate([obs, x, t], -1) @ p["kernel"] + p["bias"])
+    return layers_of(p["rest"], layer_norm(p["norm"], hidden) if "norm" in p else hidden)
+
+
+def euler(params, obs, noise, steps):
+    """Where the flow leads from `noise`, clipped at the end."""
+    x = noise
+    for i in range(steps):
+        x = x + velocity(params, obs, x, np.full((*x.shape[:-1], 1), i / steps)) / steps
+    return np.clip(x, -1, 1)
+
+
+def denoiser(params, obs, x, t, residual=False):
+    """eps(s, x, t) of the diffusion policies."""
+    p, size = params["params"], params["params"]["time"]["Dense_1"]["bias"].shape[0]
+    half = size // 2
+    angles = t * 10000.0 ** (-np.arange(half) / max(half - 1, 1))
+    time = layers_of(p["time"], np.concatenate([np.sin(angles), np.cos(angles)], -1), mish)
+    x, net = np.concatenate([x, time, obs], -1), p["net"]
+    if not residual:
+        return layers_of(net, x, mish)
+    blocks = sum(name.startswith("LayerNorm") for name in net)
+    x = dense(net["Dense_0"], x)
+    for i in range(blocks):
+        inner = mish(dense(net[f"Dense_{2 * i + 1}"], layer_norm(net[f"LayerNorm_{i}"], x)))
+        x = x + dense(net[f"Dense_{2 * i + 2}"], inner)
+    return dense(net[f"Dense_{2 * blocks + 1}"], mish(x))
+
+
+def vp_betas(steps):
+    t = np.arange(1, steps + 1)
+    return 1 - np.exp(-0.1 / steps - 0.5 * 9.9 * (2 * t - 1) / steps**2)
+
+
+def ddpm(predict, noise, betas):
+    """From noise `[B, T, A]` to actions; `predict(x, t)`, t an integer from T to 1."""
+    abar, x = np.concatenate([[1.0], np.cumprod(1 - betas)]), noise[..., 0, :]
+    steps = len(betas)
+    for i, t in enumerate(range(steps, 0, -1)):
+        beta = betas[t - 1]
+        x0 = (x - np.sqrt(1 - abar[t]) * predict(x, t)) / np.sqrt(abar[t])
+        mean = np.sqrt(abar[t - 1]) * beta / (1 - abar[t]) * np.clip(x0, -1, 1)
+        mean = mean + np.sqrt(1 - beta) * (1 - abar[t - 1]) / (1 - abar[t]) * x
+        spread = np.sqrt(beta * (1 - abar[t - 1]) / (1 - abar[t]))
+        x = mean + (spread * noise[..., i + 1, :] if t > 1 else 0.0)
+    return np.clip(x, -1, 1)

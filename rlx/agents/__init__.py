@@ -12,7 +12,10 @@ from rlx.names import nearest
 from rlx.types import EnvSpec, Learner
 
 ONLINE = ("sac", "bro", "pql")
-OFFLINE = ("fql",)
+OFFLINE = (
+    "fql", "bfn", "ifql", "fbrac", "fawac", "iql", "rebrac", "rlpd", "diffusion_ql", "idql",
+    "bc", "flow_bc", "diffusion_bc",
+)  # fmt: skip
 NAMES = ONLINE + OFFLINE
 
 

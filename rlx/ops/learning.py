@@ -12,13 +12,28 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
+from rlx.ops.shards import pmean_if
 from rlx.types import Metrics, PyTree
 
+ABOVE_ZERO = ("> 0", lambda x: x > 0.0)
+NOT_NEGATIVE = (">= 0", lambda x: x >= 0.0)
+STEP = ("in (0, 1]", lambda x: 0.0 < x <= 1.0)
 RANGES = {  # of numeric settings, where a value outside makes no sense in any method
-    "tau": ("in (0, 1]", lambda x: 0.0 < x <= 1.0),
+    "tau": STEP,
+    "ema_rate": STEP,
     "discount": ("in [0, 1]", lambda x: 0.0 <= x <= 1.0),
     "expectile": ("in (0, 1)", lambda x: 0.0 < x < 1.0),
-    "alpha": (">= 0", lambda x: x >= 0.0),
+    "lr": NOT_NEGATIVE,
+    "alpha": NOT_NEGATIVE,
+    "alpha_actor": NOT_NEGATIVE,
+    "alpha_critic": NOT_NEGATIVE,
+    "bc_alpha": NOT_NEGATIVE,
+    "eta": NOT_NEGATIVE,
+    "policy_noise": NOT_NEGATIVE,
+    "noise_clip": NOT_NEGATIVE,
+    "init_alpha": ABOVE_ZERO,
+    "max_weight": ABOVE_ZERO,
+    "max_grad_norm": ABOVE_ZERO,
 }
 
 
@@ -46,18 +61,55 @@ def begin(params: dict[str, PyTree], targets: tuple[str, ...], hp: dict[str, jax
     )
 
 
+Loss = Callable[[PyTree], tuple[jax.Array, Metrics]]  # params -> (scalar, metrics)
+
+
+def adam(
+    params: PyTree,
+    opt_state: PyTree,
+    lr: jax.Array,
+    loss: Loss,
+    max_grad_norm: jax.Array | None = None,
+) -> tuple[PyTree, PyTree, Metrics]:
+    """Take one Adam step; return params, optimizer state and the metrics of `loss`.
+
+    max_grad_norm: the longest gradient of each network; longer ones are shortened to it.
+    """
+    grads, metrics = jax.grad(loss, has_aux=True)(params)
+    metrics = metrics | {"grad_norm": optax.tree.norm(grads)}
+    if max_grad_norm is not None:
+        grads = {name: shortened(grad, max_grad_norm) for name, grad in grads.items()}
+    step, opt_state = optax.adam(lr).update(grads, opt_state)
+    return optax.apply_updates(params, step), opt_state, metrics
+
+
 def adam_step(
-    state: State, loss: Callable[[dict[str, PyTree]], tuple[jax.Array, Metrics]]
+    state: State, loss: Loss, max_grad_norm: jax.Array | None = None
 ) -> tuple[State, Metrics]:
-    """Take one Adam step on `loss(params) -> (scalar, metrics)`; targets stay as they are."""
-    grads, metrics = jax.grad(loss, has_aux=True)(state.params)
-    step, opt_state = optax.adam(state.hp["lr"]).update(grads, state.opt_state)
-    new = state.replace(
-        params=optax.apply_updates(state.params, step),
-        opt_state=opt_state,
-        grad_steps=state.grad_steps + 1,
+    """Take one Adam step on `loss` of all networks; targets stay as they are."""
+    params, opt_state, metrics = adam(
+        state.params, state.opt_state, state.hp["lr"], loss, max_grad_norm
     )
-    return new, metrics | {"grad_norm": optax.tree.norm(grads)}
+    new = state.replace(params=params, opt_state=opt_state, grad_steps=state.grad_steps + 1)
+    return new, metrics
+
+
+def shortened(tree: PyTree, length: jax.Array) -> PyTree:
+    """Return `tree`, scaled down to the norm `length` if it is longer."""
+    scale = jnp.minimum(1.0, length / jnp.maximum(optax.tree.norm(tree), 1e-12))
+    return jax.tree.map(lambda x: scale * x, tree)
+
+
+def follow(old: State, new: State, when: str) -> State:
+    """Move every target a step `tau` towards its network of before ("pre") or after ("post") the
+    gradient step.
+    """
+    source = (old if when == "pre" else new).params
+    target = {
+        name: average(source[name], target, old.hp["tau"])
+        for name, target in old.target_params.items()
+    }
+    return new.replace(target_params=target)
 
 
 def average(source: PyTree, target: PyTree, tau: jax.Array) -> PyTree:
@@ -76,6 +128,36 @@ def masked_mean(error: jax.Array, weight: jax.Array) -> jax.Array:
 def per_action(weight: jax.Array, action: jax.Array) -> jax.Array:
     """Spread the weights of a chunk's actions `[B, chunk]` over its numbers `[B, chunk * A]`."""
     return jnp.repeat(weight, action.shape[-1] // weight.shape[-1], axis=-1)
+
+
+def inverse_size(q: jax.Array, axis_name: str | None) -> jax.Array:
+    """Return 1 / mean |q| as a constant; a q of exactly 0 everywhere stays finite."""
+    size = pmean_if(jnp.abs(q).mean(), axis_name)
+    return jax.lax.stop_gradient(1.0 / jnp.maximum(size, 1e-8))
+
+
+def advantage_weight(
+    advantage: jax.Array, temperature: jax.Array, max_weight: jax.Array
+) -> jax.Array:
+    """Return exp(temperature * advantage), at most `max_weight`, as a constant."""
+    return jax.lax.stop_gradient(jnp.minimum(jnp.exp(temperature * advantage), max_weight))
+
+
+def candidate_values(
+    critic: Callable[[PyTree, jax.Array], jax.Array], obs: jax.Array, action: jax.Array
+) -> jax.Array:
+    """Return `critic(obs, action) -> [K, B]` of N actions per observation.
+
+    Args: obs `[B, *O]`; action `[B, N, A]`.   Returns: `[K, B, N]`.
+    """
+    B, N, A = action.shape
+    values = critic(jnp.repeat(obs, N, axis=0), action.reshape(B * N, A))
+    return values.reshape(-1, B, N)
+
+
+def pick(action: jax.Array, score: jax.Array) -> jax.Array:
+    """Return for each row of `action [B, N, A]` the one with the highest `score [B, N]`."""
+    return jnp.take_along_axis(action, score.argmax(1)[:, None, None], axis=1).squeeze(1)
 
 
 def settings(config: Any, names: tuple[str, ...]) -> dict[str, float]:

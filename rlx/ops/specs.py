@@ -18,7 +18,11 @@ CHOICES = {  # settings of learners from data that take one of a few words
     "actor_loss": ("awr", "ddpgbc"),
     "schedule": ("vp", "linear", "cosine"),
 }
-COUNTS = ("flow_steps", "diffusion_steps", "samples", "ensemble", "actor_freq")  # whole, >= 1
+COUNTS = (  # whole, >= 1
+    "flow_steps", "diffusion_steps", "samples", "backup_samples", "ensemble", "actor_freq",
+    "ema_every", "time_features",
+)  # fmt: skip
+PAIRS = ("fourier", "time_features")  # as many sines as cosines
 
 
 def check_continuous(learner: str, spec: EnvSpec) -> None:
@@ -65,3 +69,6 @@ def check_offline(learner: str, spec: EnvSpec, config: Any) -> None:
     for name in COUNTS:
         if name in config and config[name] < 1:
             raise ValueError(f"learner.{name} is a whole number >= 1, got {config[name]}")
+    for name in PAIRS:
+        if name in config and (config[name] < 0 or config[name] % 2):
+            raise ValueError(f"learner.{name} is an even number >= 0, got {config[name]}")

@@ -6,7 +6,8 @@ with n-step returns, best-of-N and action chunks (Li et al. 2025, arXiv 2507.079
 Options: `agent=NAME` and `task=NAME` (with the published settings of configs/tuned/offline.py),
 `online` (the paper's 1M + 1M steps offline to online; RLPD: online alone, half of each batch from
 the data), `chunk=5` (actions in chunks: QC-FQL with fql, QC with bfn), `n_step=5`, `small` (128 x 3
-networks, 50 000 steps: minutes on 2 CPU cores for vectors), `smoke` (seconds: shows that all runs).
+networks, 50 000 steps: minutes on 2 CPU cores for vectors), `demo` (the same on 100 episodes made
+here), `smoke` (seconds: shows that all runs).
 Default: FQL on cube-single, networks 512 x 4, a million steps: two hours on a GPU, days on a CPU.
 `python -m experiments.offline --agent=fql --task=cube-single-play-singletask-task2-v0`
 """
@@ -24,7 +25,7 @@ TASK = "cube-single-play-singletask-task2-v0"
 def get_config(arg: str = "") -> ConfigDict:
     """Return the config; `arg` is a comma list of the options above."""
     flags = {"online": False, "small": False, "demo": False, "smoke": False}
-    option = parse_arg(arg, **flags, agent="fql", task=TASK, chunk=1, n_step=1)
+    option = parse_arg(arg, **flags, agent="fql", task=TASK, chunk=1, n_step=0)
     if option.agent not in agents.OFFLINE:
         raise ValueError(agents.unknown(option.agent, agents.OFFLINE))
     config = ConfigDict(
@@ -40,9 +41,10 @@ def get_config(arg: str = "") -> ConfigDict:
             data=dict(
                 folder=placeholder(str),  # of OGBench's files; default ~/.ogbench/data
                 path=placeholder(str),  # one file, or a D4RL data set's
+                generate=0,  # where there is no file, make so many episodes in a folder apart
                 download=False,  # fetch OGBench's file if it is missing
                 sparse=False,  # rewards -1 until the task is done, then 0
-                n_step=option.n_step,  # rewards summed before the bootstrap
+                n_step=1,  # rewards summed before the bootstrap
                 chunk=option.chunk,  # actions chosen at once and taken one after another
                 frame_stack=1,  # images per observation
                 crop=0.0,  # probability that a batch of images is randomly cropped
@@ -93,6 +95,8 @@ def get_config(arg: str = "") -> ConfigDict:
             if not field.startswith("learner.") or field.removeprefix("learner.") in known
         }
         config.update_from_flattened_dict(fitting)
+    if option.n_step or option.chunk > 1:  # a chunk is several steps already
+        config.data.n_step = option.n_step or 1
     if option.smoke and option.online:
         config.train.online_steps = 100
     named = [name for name in flags if getattr(option, name)]
@@ -118,6 +122,8 @@ ONLINE = {
 }
 _NET = (128, 128, 128)
 SMALL = {
+    "learner.lr": 1e-3,
+    "learner.tau": 0.01,
     "learner.critic_hidden": _NET,
     "learner.actor_hidden": _NET,
     "train.offline_steps": 50_000,
@@ -125,8 +131,14 @@ SMALL = {
     "train.eval_every": 10_000,
     "log.wandb": "off",
 }
-DEMO = {"train.offline_steps": 20_000, "train.eval_every": 5_000}
+DEMO = {
+    "data.generate": 100,
+    "train.offline_steps": 10_000,
+    "train.eval_every": 2_000,
+    "eval.episodes": 20,
+}
 SMOKE = {
+    "data.generate": 3,
     "learner.critic_hidden": (32, 32),
     "learner.actor_hidden": (32, 32),
     "learner.batch_size": 64,

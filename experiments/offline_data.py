@@ -1,14 +1,19 @@
-"""The data set and the score that a task's name stands for."""
+"""The data set and the score that a task's name stands for; small data sets are made if need be."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 from ml_collections import ConfigDict
 
+from experiments import make_data
 from rlx.data import d4rl, ogbench
+from rlx.data.rows import Rows
 from rlx.data.trajectories import Dataset
+from rlx.envs import host, host_names
+from rlx.infra.errors import ConfigError
 
 Score = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -16,9 +21,50 @@ Score = Callable[[np.ndarray, np.ndarray], np.ndarray]
 def load(config: ConfigDict) -> Dataset:
     """Read the data of `config.env.name`; errors say how to get what is missing."""
     name, data = config.env.name, config.data
+    if name in host_names.WALKERS:
+        return nothing(name)
     if name in d4rl.TASKS:
         return d4rl.load(name, data.path)
-    return ogbench.load(name, data.folder, data.path, sparse=data.sparse, download=data.download)
+    folder = data.folder
+    if data.generate and not data.path:
+        folder = made(name, data.generate, data.folder)
+    return ogbench.load(name, folder, data.path, sparse=data.sparse, download=data.download)
+
+
+def nothing(name: str) -> Dataset:
+    """An empty data set of the environment's shapes, for what learns online alone."""
+    env = host.make(name)
+    spec = host.spec(env)
+    env.close()
+    obs, action = spec.obs, spec.action
+    flags, numbers = np.zeros(0, bool), np.zeros(0, np.int32)
+    rows = Rows(
+        obs=np.zeros((0, *obs.shape), obs.dtype),
+        action=np.zeros((0, *action.shape), np.float32),
+        reward=np.zeros(0, np.float32),
+        terminated=flags,
+        transition=flags,
+        action_known=flags,
+        age=numbers,
+        index=numbers,
+    )
+    return Dataset(name, name, rows, None)
+
+
+def made(name: str, episodes: int, folder: str | None) -> str:
+    """Make so many episodes of the task's data where `folder` has none; return their folder.
+
+    They lie apart from whole data sets, so that neither is ever taken for the other.
+    """
+    task = ogbench.parse(name)
+    if folder and (Path(folder).expanduser() / f"{task.data}.npz").is_file():
+        return folder
+    out = f"{folder or 'results/data'}/{episodes}_episodes"
+    env = task.data.removesuffix(f"-{task.type}-v0")
+    flags = [f"--env={env}", f"--type={task.type}", f"--episodes={episodes}", f"--out={out}"]
+    if make_data.main(flags):
+        raise ConfigError(f"making the data in {out} was stopped; the same command goes on")
+    return out
 
 
 def score(name: str) -> Score:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import jax
 import numpy as np
 import tiny_env
 from ml_collections import ConfigDict
@@ -12,9 +13,16 @@ from configs import offline as offline_config
 from rlx import agents
 from rlx.data import trajectories
 from rlx.data.trajectories import Dataset
+from rlx.infra.random import shard_keys
 from rlx.train import offline_checks, offline_pack
+from rlx.types import Keys
 
 NETS = {"critic_hidden": (8, 8), "actor_hidden": (8, 8)}
+
+
+def keys(seed: int = 0) -> Keys:
+    """Keys of one logical shard."""
+    return shard_keys(jax.random.key(seed), 1)
 
 
 def dataset(lengths=(12, 20, 15), seed: int = 0, env: str = tiny_env.NAME) -> Dataset:

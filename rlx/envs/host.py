@@ -38,7 +38,8 @@ def make(name: str, **kwargs: Any) -> gymnasium.Env:
     """Make one environment whose actions lie in [-1, 1].
 
     Args:
-      name: a task by its data set ("cube-single-play-singletask-task2-v0"), or a gymnasium id.
+      name: a task by its data set ("cube-single-play-singletask-task2-v0"), a walker
+        ("walk-ant"), or a gymnasium id.
       kwargs: arguments of `gymnasium.make` and of the environment, such as `max_episode_steps=50`.
 
     Raises:
@@ -47,6 +48,7 @@ def make(name: str, **kwargs: Any) -> gymnasium.Env:
     import gymnasium
 
     env = gymnasium.make(environment_id(name), disable_env_checker=True, **kwargs)
+    env = host_names.wrapped(name, env)
     action, obs = env.action_space, env.observation_space
     if not isinstance(action, gymnasium.spaces.Box) or not isinstance(obs, gymnasium.spaces.Box):
         raise ValueError(f"{name} has actions {action} and observations {obs}; both must be a Box")
@@ -76,7 +78,7 @@ def registered() -> list[str]:
     warnings.filterwarnings("ignore", message=".*DISPLAY environment variable is missing")
     warnings.filterwarnings("ignore", message=".*precision lowered by casting to float32")
     with contextlib.suppress(ModuleNotFoundError):
-        import ogbench  # noqa: F401
+        import ogbench.online_locomotion  # noqa: F401
     return list(gymnasium.registry)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable
+from typing import Any
 
 from rlx.names import nearest
 
@@ -18,6 +19,12 @@ DATA_TYPES = {
     "cube": ("play", "noisy"),
     "scene": ("play", "noisy"),
     "puzzle": ("play", "noisy"),
+}
+# Bodies that learn to walk in a given direction (the experts that make data of mazes): environment,
+# OGBench's wrapper, steps until a new direction.
+WALKERS = {
+    "walk-ant": ("online-ant-v0", "GymXYWrapper", 100),
+    "walk-humanoid": ("online-humanoid-v0", "DMCHumanoidXYWrapper", 200),
 }
 RENDERERS = ("egl", "osmesa", "glfw")  # values of MUJOCO_GL that draw
 
@@ -33,6 +40,7 @@ def resolve(name: str, registered: Iterable[str]) -> str:
     """
     registered = list(registered)
     ids = dict(zip(registered, registered)) | _data_set_names(registered)
+    ids |= {walker: env_id for walker, (env_id, *_) in WALKERS.items() if env_id in ids}
     if ":" not in name and name not in ids:
         hint = "" if "cube-single-v0" in ids else "; OGBench's need `pip install ogbench`"
         close = ", ".join(nearest(name, ids))
@@ -40,6 +48,16 @@ def resolve(name: str, registered: Iterable[str]) -> str:
     if name.startswith("visual-"):
         check_renderer(name)
     return ids.get(name, name)
+
+
+def wrapped(name: str, env: Any) -> Any:
+    """Return the environment of a walker with its direction in the observation, others as is."""
+    if name not in WALKERS:
+        return env
+    from ogbench.online_locomotion import wrappers
+
+    _, wrapper, interval = WALKERS[name]
+    return getattr(wrappers, wrapper)(env, resample_interval=interval)
 
 
 def _data_set_names(registered: Iterable[str]) -> dict[str, str]:

@@ -119,6 +119,13 @@ def check_data(config: ConfigDict, dataset: Dataset) -> None:
         )
     if config.data.crop and not image:
         raise ConfigError(f"data.crop = {config.data.crop:g} is for images; set it to 0")
+    if not len(rows.index):
+        if config.train.offline_steps or not config.train.warmup:
+            raise ConfigError(
+                f"{dataset.name} has no data: train.offline_steps must be 0 and train.warmup at "
+                f"least 1, got {config.train.offline_steps} and {config.train.warmup}"
+            )
+        return
     ends = np.flatnonzero(~rows.transition)
     shortest = int(np.diff(ends, prepend=-1).min()) - 1
     if how.horizon > shortest:

@@ -116,6 +116,23 @@ def test_nan_freezes_one_run_and_stops_the_last(tmp_path, capsys):
         toys.train(config, tmp_path / "alone", points=[{"lr": 1e30}])
 
 
+EVERY = [
+    agent if agent in ("rebrac", "rlpd") else pytest.param(agent, marks=pytest.mark.slow)
+    for agent in agents.OFFLINE
+]
+
+
+@pytest.mark.parametrize("agent", EVERY)
+def test_every_learner_trains_in_chunks_and_goes_on_online(tmp_path, agent):
+    fields = {"train__offline_steps": 4, "train__online_steps": 4, "data__chunk": 2}
+    config = toys.config(agent, **fields, train__eval_every=8, train__log_every=4)
+    small = {"flow_steps": 2, "diffusion_steps": 2, "samples": 3, "backup_samples": 2}
+    config.learner.update({name: n for name, n in small.items() if name in config.learner})
+    facts, _ = toys.train(config, tmp_path, seeds=(0, 1))
+    assert facts["status"] == "done" and facts["grad_steps"] == 8 and not facts["dead"]
+    assert all(0 <= success <= 1 for success in facts["evals"][-1]["success"])
+
+
 # The ring that grows.
 
 

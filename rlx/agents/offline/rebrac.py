@@ -138,14 +138,16 @@ def make(config: ConfigDict, spec: EnvSpec, axis_name: str | None = None) -> Lea
                 params=new.params | {"policy": policy},
                 opt_state=new.opt_state | {"policy": policy_opt},
             )
+            # Metrics are averaged over all steps, of which these are one in `actor_freq`.
             metrics = {
-                "policy_loss": metrics["policy_loss"],
-                "policy_grad_norm": metrics["grad_norm"],
+                "policy_loss": config.actor_freq * metrics["policy_loss"],
+                "policy_grad_norm": config.actor_freq * metrics["grad_norm"],
             }
             return learning.follow(state, moved, config.target_update), metrics
 
-        def stay() -> tuple[State, Metrics]:  # both metrics are 0 at steps that move no actor
-            return new, {"policy_loss": jnp.float32(0.0), "policy_grad_norm": jnp.float32(0.0)}
+        def stay() -> tuple[State, Metrics]:
+            none = 0.0 * metrics["q"]  # varies over the mesh as what `move` returns does
+            return new, {"policy_loss": none, "policy_grad_norm": none}
 
         new, more = jax.lax.cond(new.grad_steps % config.actor_freq == 0, move, stay)
         return new, metrics | more

@@ -1,7 +1,7 @@
 """The file of a policy that walks in a given direction: a multilayer perceptron in NumPy.
 
 Processes that make data read it without jax. `WORKDIR/expert.npz` holds kernel_0 [O + 2, H],
-bias_0 [H], kernel_1, ... of ReLU layers; tanh of the last one's output [A] is the action. Whoever
+bias_0 [H], kernel_1, ... of GELU layers; tanh of the last one's output [A] is the action. Whoever
 trains with normalised observations folds that into the first layer.
 """
 
@@ -32,11 +32,16 @@ def load(workdir: str) -> Policy:
     def policy(obs: np.ndarray, direction: np.ndarray) -> np.ndarray:
         x = np.concatenate([obs, direction]).astype(np.float32)
         for kernel, bias in layers[:-1]:
-            x = np.maximum(x @ kernel + bias, 0)
+            x = gelu(x @ kernel + bias)
         kernel, bias = layers[-1]
         return np.tanh(x @ kernel + bias)
 
     return policy
+
+
+def gelu(x: np.ndarray) -> np.ndarray:
+    """The tanh approximation of GELU, which the networks of learners from data have."""
+    return 0.5 * x * (1.0 + np.tanh(np.sqrt(2.0 / np.pi) * (x + 0.044715 * x**3)))
 
 
 def save(workdir: str, layers: list[tuple[np.ndarray, np.ndarray]]) -> None:

@@ -31,9 +31,21 @@ SHORT = {
     "steps": "train.offline_steps",
     "online_steps": "train.online_steps",
     "alpha": "learner.alpha",
+    "alpha_actor": "learner.alpha_actor",
+    "alpha_critic": "learner.alpha_critic",
+    "eta": "learner.eta",
+    "expectile": "learner.expectile",
     "lr": "learner.lr",
 }
-LISTS = ("seed", "alpha", "lr")
+SETTINGS = (
+    "alpha",
+    "alpha_actor",
+    "alpha_critic",
+    "eta",
+    "expectile",
+    "lr",
+)  # several: one program
+LISTS = ("seed", *SETTINGS)
 OPTIONS = ("online", "small", "demo", "smoke")  # of the config, as flags
 
 
@@ -52,9 +64,8 @@ def main(argv: list[str] | None = None) -> int:
     if distributed.process_count() > 1:
         raise errors.ConfigError("offline runs are one process, with as many devices as it has")
     seeds = options.seed if "seed" in given else tuple(range(config.num_seeds))
-    points = offline_checks.points(
-        {"alpha": options.alpha, "lr": options.lr}, given, config.learner
-    )
+    listed = {name: getattr(options, name) for name in SETTINGS}
+    points = offline_checks.points(listed, given, config.learner)
     dataset = offline_data.load(config)
     entry, plan = offline_checks.entry(config, dataset, agents.make, seeds, points, root)
     if options.dry_run:

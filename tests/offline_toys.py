@@ -25,7 +25,7 @@ def keys(seed: int = 0) -> Keys:
     return shard_keys(jax.random.key(seed), 1)
 
 
-def dataset(lengths=(12, 20, 15), seed: int = 0, env: str = tiny_env.NAME) -> Dataset:
+def dataset(lengths=(12, 20, 15), seed: int = 0, images: bool = False) -> Dataset:
     """Random walks of two numbers, one action; the last trajectory terminates at its end."""
     rng = np.random.default_rng(seed)
     parts = []
@@ -46,9 +46,15 @@ def dataset(lengths=(12, 20, 15), seed: int = 0, env: str = tiny_env.NAME) -> Da
                 valids=(np.arange(n) < length).astype(np.float32),
             )
         )
+    if images:  # what the environment shows: the step, in every pixel
+        for part in parts:
+            steps = np.arange(len(part["actions"]), dtype=np.uint8)
+            part["observations"] = np.broadcast_to(
+                steps[:, None, None, None], (len(steps), 2, 2, 3)
+            ).copy()
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     rows = trajectories.from_arrays(joined, final_actions=True)
-    return Dataset("tiny", env, rows, rows)
+    return Dataset("tiny", "tiny_env:TinyImage-v0" if images else tiny_env.NAME, rows, rows)
 
 
 def config(agent: str = "fql", **fields) -> ConfigDict:

@@ -47,3 +47,4 @@ class Tiny(gymnasium.Env):
 
 
 gymnasium.register("Tiny-v0", Tiny, max_episode_steps=20)
+gymnasium.register("TinyImage-v0", Tiny, max_episode_steps=20, kwargs={"image": True})

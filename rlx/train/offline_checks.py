@@ -11,6 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from rlx.data.trajectories import Dataset
+from rlx.envs import host
 from rlx.infra import config as configs
 from rlx.infra import runtime, sharding, tracking
 from rlx.infra.errors import ConfigError
@@ -66,6 +67,7 @@ def entry(
     runs = sweep.expand(seeds, settings, hp)
     check_data(config, dataset)
     check_memory(dataset)
+    check_name(config, dataset)
     tracking.check_mode(config.log.wandb)
     resolved = ConfigDict(config.to_dict())
     batch = config.learner.batch_size
@@ -139,6 +141,19 @@ def check_data(config: ConfigDict, dataset: Dataset) -> None:
             f"{config.learner.batch_size}: a batch holds some of them several times",
             stacklevel=2,
         )
+
+
+def check_name(config: ConfigDict, dataset: Dataset) -> None:
+    """Refuse a task whose environment is not here, where it is needed."""
+    if not config.eval.episodes and not config.train.online_steps:
+        return
+    try:
+        host.environment_id(dataset.env)
+    except ValueError as error:
+        raise ConfigError(
+            f"{error}. Without its environment a task can be trained, not evaluated: "
+            "--config.eval.episodes=0"
+        ) from error
 
 
 def check_memory(dataset: Dataset) -> None:

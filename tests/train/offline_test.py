@@ -133,6 +133,28 @@ def test_every_learner_trains_in_chunks_and_goes_on_online(tmp_path, agent):
     assert all(0 <= success <= 1 for success in facts["evals"][-1]["success"])
 
 
+def test_images_are_learned_from_and_collected_online(tmp_path):
+    fields = {"data__frame_stack": 2, "data__crop": 0.5, "train__capacity": 12}
+    config = toys.config(learner__encoder="impala_debug", train__online_steps=25, **fields)
+    config.train.offline_steps, config.learner.flow_steps = 5, 2
+    data = toys.dataset(images=True)
+    facts, session = toys.train(config, tmp_path, data=data)
+    assert facts["status"] == "done" and facts["grad_steps"] == 30 and not facts["dead"]
+    assert session.data.obs.dtype == np.uint8 and session.data.obs.shape == (50, 2, 2, 3)
+    ring = session.compiled.template.buffer.rows.obs
+    assert ring.shape == (1, 12, 2, 2, 3) and ring.dtype == np.uint8  # frames, not stacks of them
+
+
+def test_a_task_without_its_environment_trains_without_evaluation(tmp_path):
+    data = toys.dataset()._replace(env="antmaze-large-play-v2")
+    with pytest.raises(
+        ConfigError, match=r"unknown environment 'antmaze-large-play-v2'.*episodes=0"
+    ):
+        toys.train(toys.config(), tmp_path, data=data)
+    facts, _ = toys.train(toys.config(eval__episodes=0), tmp_path, data=data)
+    assert facts["status"] == "done" and "val/loss" in rows_of(tmp_path)[-1]
+
+
 # The ring that grows.
 
 

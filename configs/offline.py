@@ -12,10 +12,12 @@ Default: FQL on cube-single, networks 512 x 4, a million steps: two hours on a G
 `python -m experiments.offline --agent=fql --task=cube-single-play-singletask-task2-v0`
 """
 
+from collections.abc import Iterator
+
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from configs.common import parse_arg
+from configs.common import Override, parse_arg, product
 from configs.tuned.offline import CHUNKED, settings
 from rlx import agents
 
@@ -104,6 +106,16 @@ def get_config(arg: str = "") -> ConfigDict:
     named += [f"n{option.n_step}"] if option.n_step > 1 else []
     config.tag = "_".join(named)
     return config
+
+
+PACKED = {"seed": "seed"}  # field: the flag that runs several at once
+FLAGS = {"seeds": "seed", "config.num_seeds": "seed"}  # other flags that set a field of the sweep
+
+
+def get_sweep(arg: str = "") -> Iterator[Override]:
+    """Yield the runs of the paper's tables: eight seeds from vectors, four from pixels."""
+    pixels = get_config(arg).env.name.startswith("visual-")
+    return product({"seed": range(4 if pixels else 8)})
 
 
 PIXELS = {

@@ -34,7 +34,7 @@ REFUSED = [
     (
         ("--experiment=scaling_law", "--backend=local"),
         "unknown experiment 'scaling_law'; nearest: scaling_laws, scaling_compare, "
-        "search; `ls experiments/*.py` lists all",
+        "offline_film; `ls experiments/*.py` lists all",
     ),
     ((*BASE,), "--backend is needed: local, slurm, queued_resources, xpk, jobset, skypilot"),
     (
@@ -45,7 +45,7 @@ REFUSED = [
     (
         ("--experiment=scaling_laws", "--config=configs/scaling_law.py", "--backend=local"),
         "unknown config file 'configs/scaling_law.py'; nearest: configs/scaling_laws.py, "
-        "configs/common.py; `ls configs/*.py` lists all",
+        "configs/offline.py, configs/common.py; `ls configs/*.py` lists all",
     ),
     (
         ("--experiment=scaling_laws", "--config=configs/scaling_laws.py:smok", "--backend=local"),

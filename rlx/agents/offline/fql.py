@@ -119,10 +119,7 @@ def make(config: ConfigDict, spec: EnvSpec, axis_name: str | None = None) -> Lea
         action = policy_net.apply(params, batch.obs, z)
         distill = jnp.mean((action - teacher) ** 2)
         q = critic_net.apply(critic, batch.obs, jnp.clip(action, -1, 1)).mean(0)
-        scale = 1.0
-        if config.normalize_q:
-            size = pmean_if(jnp.abs(q).mean(), axis_name)
-            scale = jax.lax.stop_gradient(1.0 / jnp.maximum(size, 1e-8))
+        scale = learning.inverse_size(q, axis_name) if config.normalize_q else 1.0
         return distill, -scale * q.mean()
 
     def draw(keys: Keys, batch_size: int) -> dict[str, jax.Array]:
@@ -160,11 +157,7 @@ def make(config: ConfigDict, spec: EnvSpec, axis_name: str | None = None) -> Lea
             return pmean_if((loss, metrics), axis_name)
 
         new, metrics = learning.adam_step(state, total)
-        source = state if config.target_update == "pre" else new
-        target = learning.average(
-            source.params["critic"], state.target_params["critic"], state.hp["tau"]
-        )
-        return new.replace(target_params={"critic": target}), metrics
+        return learning.follow(state, new, config.target_update), metrics
 
     def td_loss(state: State, batch: Transition, keys: Keys) -> jax.Array:
         noise = draw(keys, batch.reward.shape[0])

@@ -1,6 +1,6 @@
 """Bandits with several good actions: what a flow, a one-step policy and a point keep of them.
 
-  python -m experiments.bandits                           every part, 5 seeds: about an hour of a core
+  python -m experiments.bandits                           every part, 5 seeds: an hour of a core
   python -m experiments.bandits --part=offaxis --seeds=3  one part: ring, offaxis, ridge, turned
   python -m experiments.bandits --learner=fql,rebrac      some learners; other rows stay
   python -m experiments.bandits --smoke                   seconds, shows that it runs

@@ -11,6 +11,8 @@ from rlx.data.trajectories import Dataset
 from rlx.infra import files
 from rlx.train.campaign import Entry
 
+MEASURED = ("success", "return_", "score", "q")
+
 
 def describe(entry: Entry, dataset: Dataset) -> dict[str, Any]:
     """What will run: for `--dry_run`."""
@@ -95,6 +97,3 @@ def summary(found: dict[str, Any]) -> str:
         f"{found['grad_steps']:,} updates, {found['updates_per_s']:,.0f} updates/s over all runs"
     )
     return "\n".join([*lines, f"{speed}, compile {found['compile_s']:.0f} s"])
-
-
-MEASURED = ("success", "return_", "score", "q")

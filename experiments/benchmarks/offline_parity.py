@@ -1,0 +1,161 @@
+"""Losses, gradients and targets of the public reference's agents and ours: same parameters, same
+batch, same noise.
+
+Both sides draw in the same order, so one queue of arrays stands in for `jax.random` on both.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.benchmarks import offline_ours as ours
+from experiments.benchmarks import offline_peer
+from experiments.benchmarks.measure import Line, Part
+from rlx import agents
+from rlx.types import EnvSpec, Keys, Spec, Transition
+
+LOSSES = {  # of each agent: our metric -> the reference's
+    "fql": {
+        "critic_loss": "critic/critic_loss",
+        "flow_loss": "actor/bc_flow_loss",
+        "distill_loss": "actor/distill_loss",
+        "q_loss": "actor/q_loss",
+    },
+    "iql": {
+        "value_loss": "value/value_loss",
+        "critic_loss": "critic/critic_loss",
+        "policy_loss": "actor/actor_loss",
+    },
+    "ifql": {
+        "value_loss": "value/value_loss",
+        "critic_loss": "critic/critic_loss",
+        "flow_loss": "actor/actor_loss",
+    },
+    "rebrac": {"critic_loss": "critic/critic_loss", "policy_loss": "actor/total_loss"},
+}
+NETWORKS = {  # our name -> the reference's
+    "fql": {"critic": "critic", "flow": "actor_bc_flow", "policy": "actor_onestep_flow"},
+    "iql": {"critic": "critic", "value": "value", "policy": "actor"},
+    "ifql": {"critic": "critic", "value": "value", "flow": "actor_flow"},
+    "rebrac": {"critic": "critic", "policy": "actor"},
+}
+SETTING = ours.Setting()
+WEIGHTS = {"alpha_actor": 0.1, "alpha_critic": 0.01}  # the reference's own default is 0 for both
+CHANGES = {"rebrac": WEIGHTS}
+
+
+def order(path: tuple[Any, ...]) -> tuple[bool, int, str]:
+    """Place of a parameter: dense layers first, in order, then the norms."""
+    *names, leaf = [key.key for key in path]
+    number = re.search(r"_(\d+)$", names[-1]) if names else None
+    layer = int(number[1]) if number else 99 if names[-1:] == ["mean_net"] else -1
+    return "LayerNorm" in "".join(names[-1:]), layer, leaf
+
+
+def like(values: Any, tree: Any) -> Any:
+    """Return `values`, one side's parameters of a network, in the other side's `tree`."""
+    flat = [sorted(jax.tree.leaves_with_path(x), key=lambda leaf: order(leaf[0])) for x in (values, tree)]
+    found = {path: value for (path, _), (_, value) in zip(flat[1], flat[0], strict=True)}
+    out = jax.tree.map_with_path(lambda path, _: found[path], tree)
+    assert jax.tree.map(jnp.shape, out) == jax.tree.map(jnp.shape, tree)
+    return out
+
+
+@contextmanager
+def noise(seed: int) -> Iterator[None]:
+    """Let the i-th draw of `jax.random` inside be a function of seed and i, whatever its key."""
+    rng = np.random.default_rng(seed)
+
+    def drawn(make: Any) -> Any:
+        return lambda key, shape=(), *_, **__: jnp.asarray(make(shape), jnp.float32)
+
+    with (
+        mock.patch("jax.random.normal", drawn(rng.standard_normal)),
+        mock.patch("jax.random.uniform", drawn(rng.random)),
+        jax.disable_jit(),
+    ):
+        yield
+
+
+def batches() -> tuple[dict[str, np.ndarray], Transition]:
+    """Return one batch as both sides take it."""
+    rng, (B, O, A) = np.random.default_rng(1), (SETTING.batch_size, SETTING.obs, SETTING.action)
+    row = lambda *shape: rng.standard_normal((B, *shape)).astype(np.float32)  # noqa: E731
+    batch = dict(
+        observations=row(O),
+        actions=np.tanh(row(A)),
+        next_observations=row(O),
+        next_actions=np.tanh(row(A)),
+        rewards=row(),
+        masks=(rng.random(B) > 0.1).astype(np.float32),
+    )
+    one, discount = jnp.ones(B), jnp.float32(0.99)
+    extras = dict(discount=discount * batch["masks"], valid=one, action_valid=one[:, None])
+    extras |= dict(next_action=jnp.asarray(batch["next_actions"]), next_action_valid=one)
+    names = ("observations", "actions", "rewards", "next_observations")
+    flags = (batch["masks"] == 0, one == 0)
+    return batch, Transition(*(jnp.asarray(batch[name]) for name in names), *flags, extras)
+
+
+def compare(reference: Any, name: str) -> dict[str, float]:
+    """Return the largest differences after one update of an agent."""
+    other = offline_peer.agent(reference, SETTING, name, **CHANGES.get(name, {}))
+    rng = np.random.default_rng(2)
+    params = jax.tree.map(
+        lambda x: x + 0.03 * rng.standard_normal(x.shape).astype(np.float32), other.network.params
+    )
+    other = other.replace(network=other.network.replace(params=params))
+    spec = EnvSpec(Spec((SETTING.obs,)), Spec((SETTING.action,), np.float32, -1.0, 1.0))
+    learner = agents.make(ours.config(SETTING, name), spec)
+    state = learner.init(jax.random.key(0), {k: jnp.float32(v) for k, v in learner.hp.items()})
+    theirs = {ours_: f"modules_{their}" for ours_, their in NETWORKS[name].items()}
+    own = {k: like(params[theirs[k]], tree) for k, tree in state.params.items()}
+    targets = {k: f"modules_target_{NETWORKS[name][k]}" for k in state.target_params}
+    target = {k: like(params[targets[k]], tree) for k, tree in state.target_params.items()}
+    state = state.replace(params=own, target_params=target, grad_steps=jnp.int32(1))
+    their_batch, batch = batches()
+    key = jax.random.key(0)
+    with noise(3):
+        other, info = other.update(their_batch)
+    with noise(3):
+        new, metrics = learner.update(state, batch, Keys(key[None], jnp.zeros(1, jnp.int32), key, 1))
+    gap = lambda a, b: float(jnp.abs(a - b).max())  # noqa: E731
+    losses = {k: gap(metrics[k], info[v]) for k, v in LOSSES[name].items()}
+    worst = {"gradients over their largest": 0.0, "targets": 0.0}
+    for k in own:
+        adam = new.opt_state[k] if name == "rebrac" else new.opt_state
+        mine = adam[0].mu if name == "rebrac" else adam[0].mu[k]
+        moment = like(other.network.opt_state[0].mu[theirs[k]], mine)
+        for a, b in zip(jax.tree.leaves(mine), jax.tree.leaves(moment), strict=True):
+            share = gap(a, b) / max(float(jnp.abs(b).max()), 1e-12)
+            worst["gradients over their largest"] = max(worst["gradients over their largest"], share)
+    for k, tree in new.target_params.items():
+        moved = like(other.network.params[targets[k]], tree)
+        gaps = jax.tree.leaves(jax.tree.map(gap, tree, moved))
+        worst["targets"] = max(worst["targets"], *gaps)
+    return {**losses, **worst, "loss sizes": {k: float(metrics[k]) for k in losses}}
+
+
+def parity(quick: bool, folder: Path) -> Part:
+    """Compare one update of every agent that both sides have."""
+    del quick
+    reference = offline_peer.load(folder)
+    figures: dict[str, Any] = {"reference_commit": reference.commit}
+    lines = []
+    for name in LOSSES:
+        figures[name] = found = compare(reference, name)
+        sizes = found["loss sizes"]
+        worst = max(found[k] / max(1.0, abs(sizes[k])) for k in sizes)
+        lines.append(Line(f"{name}: losses, largest difference / max(1, size)", worst, "<= 1e-05"))
+        for what in ("gradients over their largest", "targets"):
+            lines.append(Line(f"{name}: {what}, largest difference", found[what]))
+    return Part(figures, lines)

@@ -63,7 +63,10 @@ def order(path: tuple[Any, ...]) -> tuple[bool, int, str]:
 
 def like(values: Any, tree: Any) -> Any:
     """Return `values`, one side's parameters of a network, in the other side's `tree`."""
-    flat = [sorted(jax.tree.leaves_with_path(x), key=lambda leaf: order(leaf[0])) for x in (values, tree)]
+    flat = [
+        sorted(jax.tree.leaves_with_path(x), key=lambda leaf: order(leaf[0]))
+        for x in (values, tree)
+    ]
     found = {path: value for (path, _), (_, value) in zip(flat[1], flat[0], strict=True)}
     out = jax.tree.map_with_path(lambda path, _: found[path], tree)
     assert jax.tree.map(jnp.shape, out) == jax.tree.map(jnp.shape, tree)
@@ -127,7 +130,9 @@ def compare(reference: Any, name: str) -> dict[str, float]:
     with noise(3):
         other, info = other.update(their_batch)
     with noise(3):
-        new, metrics = learner.update(state, batch, Keys(key[None], jnp.zeros(1, jnp.int32), key, 1))
+        new, metrics = learner.update(
+            state, batch, Keys(key[None], jnp.zeros(1, jnp.int32), key, 1)
+        )
     gap = lambda a, b: float(jnp.abs(a - b).max())  # noqa: E731
     losses = {k: gap(metrics[k], info[v]) for k, v in LOSSES[name].items()}
     worst = {"gradients over their largest": 0.0, "targets": 0.0}
@@ -137,7 +142,9 @@ def compare(reference: Any, name: str) -> dict[str, float]:
         moment = like(other.network.opt_state[0].mu[theirs[k]], mine)
         for a, b in zip(jax.tree.leaves(mine), jax.tree.leaves(moment), strict=True):
             share = gap(a, b) / max(float(jnp.abs(b).max()), 1e-12)
-            worst["gradients over their largest"] = max(worst["gradients over their largest"], share)
+            worst["gradients over their largest"] = max(
+                worst["gradients over their largest"], share
+            )
     for k, tree in new.target_params.items():
         moved = like(other.network.params[targets[k]], tree)
         gaps = jax.tree.leaves(jax.tree.map(gap, tree, moved))

@@ -101,7 +101,11 @@ def against_reference(quick: bool, folder: Path) -> Part:
     return Part(
         figures,
         [
-            Line("FQL 512x4 B=256: speed over the reference, CPU", faster["cpu_s"]["median"], ">= 1.05"),
+            Line(
+                "FQL 512x4 B=256: speed over the reference, CPU",
+                faster["cpu_s"]["median"],
+                ">= 1.05",
+            ),
             Line("  least of the rounds", faster["cpu_s"]["min"]),
             Line("  greatest", faster["cpu_s"]["max"]),
             *(Line(f"updates per CPU second, {who}", per_cpu_s[who]) for who in per_cpu_s),

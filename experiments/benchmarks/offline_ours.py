@@ -1,4 +1,4 @@
-"""Our FQL on random data of the shapes of OGBench's cube-single: the programs of a run from data."""
+"""Our FQL on random data of the shapes of OGBench's cube-single: programs of a run from data."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@
   python -m experiments.benchmarks.offline --part=peer,parity --reference=DIR
 
 `peer` (updates per CPU second) and `parity` (the same losses) are against FQL's public reference,
-see offline_peer.py. For one core, so that CPU seconds compare: `taskset -c 1` and
+see offline_reference.py. For one core, so that CPU seconds compare: `taskset -c 1` and
 XLA_FLAGS="--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1".
 """
 
@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> None:
         if name not in AGAINST | OWN:
             parser.error(f"--part: {name!r} is none of {', '.join(AGAINST | OWN)}")
         if name in AGAINST and options.reference is None:
-            parser.error(f"--part={name} needs --reference=DIR, see offline_peer.py")
+            parser.error(f"--part={name} needs --reference=DIR, see offline_reference.py")
     for name in names:
         machine, start = measure.machine(), time.perf_counter()
         if name in AGAINST:

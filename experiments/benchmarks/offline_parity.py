@@ -6,7 +6,6 @@ Both sides draw in the same order, so one queue of arrays stands in for `jax.ran
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,59 +17,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.benchmarks import offline_ours as ours
-from experiments.benchmarks import offline_peer
+from experiments.benchmarks import offline_reference
 from experiments.benchmarks.measure import Line, Part
+from experiments.benchmarks.offline_names import LOSSES, NETWORKS, like
 from rlx import agents
 from rlx.types import EnvSpec, Keys, Spec, Transition
 
-LOSSES = {  # of each agent: our metric -> the reference's
-    "fql": {
-        "critic_loss": "critic/critic_loss",
-        "flow_loss": "actor/bc_flow_loss",
-        "distill_loss": "actor/distill_loss",
-        "q_loss": "actor/q_loss",
-    },
-    "iql": {
-        "value_loss": "value/value_loss",
-        "critic_loss": "critic/critic_loss",
-        "policy_loss": "actor/actor_loss",
-    },
-    "ifql": {
-        "value_loss": "value/value_loss",
-        "critic_loss": "critic/critic_loss",
-        "flow_loss": "actor/actor_loss",
-    },
-    "rebrac": {"critic_loss": "critic/critic_loss", "policy_loss": "actor/total_loss"},
-}
-NETWORKS = {  # our name -> the reference's
-    "fql": {"critic": "critic", "flow": "actor_bc_flow", "policy": "actor_onestep_flow"},
-    "iql": {"critic": "critic", "value": "value", "policy": "actor"},
-    "ifql": {"critic": "critic", "value": "value", "flow": "actor_flow"},
-    "rebrac": {"critic": "critic", "policy": "actor"},
-}
 SETTING = ours.Setting()
 WEIGHTS = {"alpha_actor": 0.1, "alpha_critic": 0.01}  # the reference's own default is 0 for both
 CHANGES = {"rebrac": WEIGHTS}
-
-
-def order(path: tuple[Any, ...]) -> tuple[bool, int, str]:
-    """Place of a parameter: dense layers first, in order, then the norms."""
-    *names, leaf = [key.key for key in path]
-    number = re.search(r"_(\d+)$", names[-1]) if names else None
-    layer = int(number[1]) if number else 99 if names[-1:] == ["mean_net"] else -1
-    return "LayerNorm" in "".join(names[-1:]), layer, leaf
-
-
-def like(values: Any, tree: Any) -> Any:
-    """Return `values`, one side's parameters of a network, in the other side's `tree`."""
-    flat = [
-        sorted(jax.tree.leaves_with_path(x), key=lambda leaf: order(leaf[0]))
-        for x in (values, tree)
-    ]
-    found = {path: value for (path, _), (_, value) in zip(flat[1], flat[0], strict=True)}
-    out = jax.tree.map_with_path(lambda path, _: found[path], tree)
-    assert jax.tree.map(jnp.shape, out) == jax.tree.map(jnp.shape, tree)
-    return out
 
 
 @contextmanager
@@ -111,7 +66,7 @@ def batches() -> tuple[dict[str, np.ndarray], Transition]:
 
 def compare(reference: Any, name: str) -> dict[str, float]:
     """Return the largest differences after one update of an agent."""
-    other = offline_peer.agent(reference, SETTING, name, **CHANGES.get(name, {}))
+    other = offline_reference.agent(reference, SETTING, name, **CHANGES.get(name, {}))
     rng = np.random.default_rng(2)
     params = jax.tree.map(
         lambda x: x + 0.03 * rng.standard_normal(x.shape).astype(np.float32), other.network.params
@@ -155,7 +110,7 @@ def compare(reference: Any, name: str) -> dict[str, float]:
 def parity(quick: bool, folder: Path) -> Part:
     """Compare one update of every agent that both sides have."""
     del quick
-    reference = offline_peer.load(folder)
+    reference = offline_reference.load(folder)
     figures: dict[str, Any] = {"reference_commit": reference.commit}
     lines = []
     for name in LOSSES:

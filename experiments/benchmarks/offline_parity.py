@@ -6,11 +6,8 @@ Both sides draw in the same order, so one queue of arrays stands in for `jax.ran
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -19,49 +16,12 @@ import numpy as np
 from experiments.benchmarks import offline_ours as ours
 from experiments.benchmarks import offline_reference
 from experiments.benchmarks.measure import Line, Part
-from experiments.benchmarks.offline_names import LOSSES, NETWORKS, like
+from experiments.benchmarks.offline_same import LOSSES, NETWORKS, SETTING, batches, like, noise
 from rlx import agents
-from rlx.types import EnvSpec, Keys, Spec, Transition
+from rlx.types import EnvSpec, Keys, Spec
 
-SETTING = ours.Setting()
 WEIGHTS = {"alpha_actor": 0.1, "alpha_critic": 0.01}  # the reference's own default is 0 for both
 CHANGES = {"rebrac": WEIGHTS}
-
-
-@contextmanager
-def noise(seed: int) -> Iterator[None]:
-    """Let the i-th draw of `jax.random` inside be a function of seed and i, whatever its key."""
-    rng = np.random.default_rng(seed)
-
-    def drawn(make: Any) -> Any:
-        return lambda key, shape=(), *_, **__: jnp.asarray(make(shape), jnp.float32)
-
-    with (
-        mock.patch("jax.random.normal", drawn(rng.standard_normal)),
-        mock.patch("jax.random.uniform", drawn(rng.random)),
-        jax.disable_jit(),
-    ):
-        yield
-
-
-def batches() -> tuple[dict[str, np.ndarray], Transition]:
-    """Return one batch as both sides take it."""
-    rng, (B, O, A) = np.random.default_rng(1), (SETTING.batch_size, SETTING.obs, SETTING.action)
-    row = lambda *shape: rng.standard_normal((B, *shape)).astype(np.float32)  # noqa: E731
-    batch = dict(
-        observations=row(O),
-        actions=np.tanh(row(A)),
-        next_observations=row(O),
-        next_actions=np.tanh(row(A)),
-        rewards=row(),
-        masks=(rng.random(B) > 0.1).astype(np.float32),
-    )
-    one, discount = jnp.ones(B), jnp.float32(0.99)
-    extras = dict(discount=discount * batch["masks"], valid=one, action_valid=one[:, None])
-    extras |= dict(next_action=jnp.asarray(batch["next_actions"]), next_action_valid=one)
-    names = ("observations", "actions", "rewards", "next_observations")
-    flags = (batch["masks"] == 0, one == 0)
-    return batch, Transition(*(jnp.asarray(batch[name]) for name in names), *flags, extras)
 
 
 def compare(reference: Any, name: str) -> dict[str, float]:

@@ -2,6 +2,8 @@
 batch, same noise.
 
 Both sides draw in the same order, so one queue of arrays stands in for `jax.random` on both.
+Found (results/offline_parity.json): losses of FQL, IQL, IFQL and ReBRAC differ by at most 1e-6,
+gradients by 6e-7 of their largest, targets by nothing.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ def adam(
     max_grad_norm: the longest gradient of each network; longer ones are shortened to it.
     """
     grads, metrics = jax.grad(loss, has_aux=True)(params)
-    metrics = metrics | {"grad_norm": optax.tree.norm(grads)}
+    metrics = metrics | {"grad_norm": norm(grads)}
     if max_grad_norm is not None:
         grads = {name: shortened(grad, max_grad_norm) for name, grad in grads.items()}
     step, opt_state = optax.adam(lr).update(grads, opt_state)
@@ -94,9 +94,14 @@ def adam_step(
     return new, metrics
 
 
+def norm(tree: PyTree) -> jax.Array:
+    """Return the Euclidean norm of all numbers of `tree`, without an array of their squares."""
+    return jnp.sqrt(sum(jnp.vdot(x, x) for x in jax.tree.leaves(tree)))
+
+
 def shortened(tree: PyTree, length: jax.Array) -> PyTree:
     """Return `tree`, scaled down to the norm `length` if it is longer."""
-    scale = jnp.minimum(1.0, length / jnp.maximum(optax.tree.norm(tree), 1e-12))
+    scale = jnp.minimum(1.0, length / jnp.maximum(norm(tree), 1e-12))
     return jax.tree.map(lambda x: scale * x, tree)
 
 

@@ -62,12 +62,13 @@ def build(
       spec: of the environment: one frame, one action.   crop: probability of random crops.
     """
     data_devices = mesh.shape["data"]
-    learner, alone = make_learner("data"), make_learner(None)
+    axis_name = "data" if data_devices > 1 else None  # a mean over one device copies all gradients
+    learner, alone = make_learner(axis_name), make_learner(None)
     local = batch_size // data_devices
     traces = {"init": 0, "learn": 0, "policy": 0, "record": 0}
 
     def keys_for(seed: jax.Array, step: jax.Array | int, stream: str) -> Keys:
-        return shard_keys(key_for(seed, step, stream), shards, "data")
+        return shard_keys(key_for(seed, step, stream), shards, axis_name)
 
     # Initial state.
 

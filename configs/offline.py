@@ -57,7 +57,9 @@ def get_config(arg: str = "") -> ConfigDict:
                 warmup=0,  # of those, how many at first without updates
                 utd=1,  # gradient steps per environment step
                 balanced_sampling=False,  # online: half of each batch from the data
-                capacity=placeholder(int),  # rows of what is collected; default 2M
+                capacity=placeholder(
+                    int
+                ),  # rows of what a run collects; default 2M, or what it needs
                 log_every=5_000,  # steps
                 eval_every=100_000,
                 chunk_seconds=10.0,  # length of one dispatch; changes no result
@@ -73,8 +75,6 @@ def get_config(arg: str = "") -> ConfigDict:
                 keep_every=placeholder(int),
                 every_seconds=600.0,
                 every_steps=placeholder(int),
-                buffer=True,
-                buffer_limit_gb=20.0,
             ),
             log=dict(wandb="offline"),  # off, offline or online
             mesh=dict(run=0, data=-1, fsdp=1, shards=placeholder(int)),  # see scaling_laws
@@ -99,8 +99,10 @@ def get_config(arg: str = "") -> ConfigDict:
         config.update_from_flattened_dict(fitting)
     if option.n_step or option.chunk > 1:  # a chunk is several steps already
         config.data.n_step = option.n_step or 1
-    if option.smoke and option.online:
-        config.train.online_steps = 100
+    if option.smoke and (option.online or option.task.startswith("walk-")):
+        config.train.update(online_steps=100, warmup=50)
+    if option.smoke and option.task.startswith("walk-"):
+        config.train.offline_steps = 0
     named = [name for name in flags if getattr(option, name)]
     named += [f"chunk{option.chunk}"] if option.chunk > 1 else []
     named += [f"n{option.n_step}"] if option.n_step > 1 else []
@@ -125,7 +127,7 @@ PIXELS = {
     "train.offline_steps": 500_000,
 }
 ONLINE = {
-    "fql": {"train.online_steps": 1_000_000},
+    "fql": {"train.offline_steps": 1_000_000, "train.online_steps": 1_000_000},
     "rlpd": {
         "train.offline_steps": 0,
         "train.online_steps": 1_000_000,

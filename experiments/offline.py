@@ -46,7 +46,8 @@ SETTINGS = (
     "lr",
 )  # several: one program
 LISTS = ("seed", *SETTINGS)
-OPTIONS = ("online", "small", "demo", "smoke")  # of the config, as flags
+OPTIONS = {"online": False, "small": False, "demo": False, "smoke": False}  # of the config
+WINDOWS = {"chunk": 1, "n_step": 0}  # its other options
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -55,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     argv = [f"{flag}=true" if flag.removeprefix("--") in OPTIONS else flag for flag in argv]
     argv = cli.into_config(argv, DEFAULT, "agent", "task", "chunk", "n_step", *OPTIONS)
-    config, workdir, options = cli.start(DEFAULT, SHORT, argv, lists=LISTS)
+    config, workdir, options = cli.start(DEFAULT, SHORT, argv, lists=LISTS, extra=OPTIONS | WINDOWS)
     given = options.explicit
     name = "_".join(filter(None, (config.learner.name, config.tag)))
     root = workdir if "workdir" in given else Path("results/offline") / config.env.name / name
@@ -66,6 +67,7 @@ def main(argv: list[str] | None = None) -> int:
     seeds = options.seed if "seed" in given else tuple(range(config.num_seeds))
     listed = {name: getattr(options, name) for name in SETTINGS}
     points = offline_checks.points(listed, given, config.learner)
+    offline_checks.before_data(config, points)
     dataset = offline_data.load(config)
     entry, plan = offline_checks.entry(config, dataset, agents.make, seeds, points, root)
     if options.dry_run:

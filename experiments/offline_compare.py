@@ -1,11 +1,10 @@
-"""One table of finished offline runs: method x task, mean over runs with its 95 % interval.
+"""One table of finished offline runs: method x task, mean with its 95 % interval over runs.
 
   python -m experiments.offline_compare results/offline/*/*
-  python -m experiments.offline_compare A B C --value=return_ --last=3
+  python -m experiments.offline_compare A B C --value=return_ --last=1
 
-A run counts with the mean of its last `--last` evaluations (OGBench's tables: 3; D4RL's: 1), never
-with its best one. Intervals are bootstrapped over runs. Writes `compare.csv` and `compare.md` into
-`--out` (default results/offline_compare).
+A run counts with the mean of its last `--last` evaluations (default 3 as in OGBench's tables, 1
+for D4RL), never with its best one. Writes `compare.csv` and `compare.md` into `--out`.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.offline_plot import FIXED
+from rlx.data import d4rl
 from rlx.infra import errors, files
 
 BOOTSTRAP = 5000
@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("workdirs", nargs="+", type=Path)
     parser.add_argument("--out", type=Path, default=Path("results/offline_compare"))
     parser.add_argument("--value", default="score")
-    parser.add_argument("--last", type=int, default=1)
+    parser.add_argument("--last", type=int)
     options = parser.parse_args(argv)
     rows = [row for path in options.workdirs for row in summarise(path, options)]
     files.write_csv(options.out / "compare.csv", rows)
@@ -45,11 +45,13 @@ def summarise(workdir: Path, options: argparse.Namespace) -> list[dict]:
     """One row per setting of a workdir."""
     path = workdir / "curve.csv"
     if not path.is_file():
-        raise errors.ConfigError(f"{workdir} holds no curve.csv: is it a finished offline run?")
+        print(f"{workdir}: no curve.csv, left out", file=sys.stderr)
+        return []
     with path.open(encoding="utf-8") as file:
         points = list(csv.DictReader(file))
     if options.value not in points[0]:
         raise errors.ConfigError(f"{path} has no column {options.value}: {', '.join(points[0])}")
+    last = options.last or (1 if points[0]["task"] in d4rl.TASKS else 3)
     runs: dict[str, dict[str, list]] = {}
     for point in points:
         settings = {k: v for k, v in point.items() if k not in FIXED}
@@ -57,7 +59,7 @@ def summarise(workdir: Path, options: argparse.Namespace) -> list[dict]:
         runs.setdefault(name, {}).setdefault(point["run"], []).append(float(point[options.value]))
     found = []
     for name, own in runs.items():
-        values = np.array([np.mean(run[-options.last :]) for run in own.values()])
+        values = np.array([np.mean(run[-last:]) for run in own.values()])
         low, high = interval(values)
         found.append(
             {
@@ -74,9 +76,7 @@ def summarise(workdir: Path, options: argparse.Namespace) -> list[dict]:
 
 
 def interval(values: np.ndarray) -> tuple[float, float]:
-    """Bootstrap 95 % interval of the mean over runs; NaN for one run."""
-    if len(values) < 2:
-        return float("nan"), float("nan")
+    """Bootstrap 95 % interval of the mean over runs."""
     picks = np.random.default_rng(0).integers(0, len(values), (BOOTSTRAP, len(values)))
     return tuple(np.quantile(values[picks].mean(1), [0.025, 0.975]))
 

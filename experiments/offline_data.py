@@ -24,6 +24,9 @@ def load(config: ConfigDict) -> Dataset:
     if name in host_names.WALKERS:
         return nothing(name)
     if name in d4rl.TASKS:
+        for field in ("folder", "sparse", "download"):
+            if data[field]:
+                raise ConfigError(f"data.{field} is for OGBench's tasks; {name} takes data.path")
         return d4rl.load(name, data.path)
     folder = data.folder
     if data.generate and not data.path:
@@ -62,8 +65,8 @@ def made(name: str, episodes: int, folder: str | None) -> str:
     out = f"{folder or 'results/data'}/{episodes}_episodes"
     env = task.data.removesuffix(f"-{task.type}-v0")
     flags = [f"--env={env}", f"--type={task.type}", f"--episodes={episodes}", f"--out={out}"]
-    if make_data.main(flags):
-        raise ConfigError(f"making the data in {out} was stopped; the same command goes on")
+    if code := make_data.main(flags):
+        raise SystemExit(code)  # stopped; the same command goes on
     return out
 
 

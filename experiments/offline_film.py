@@ -2,7 +2,7 @@
 
   MUJOCO_GL=egl python -m experiments.offline_film results/offline/TASK/fql --episodes=3 --frames=8
 
-The episodes are those of the run's evaluations, noise and all. Writes `film.png` there.
+The episodes are those of the run's evaluations. Writes `film.png` there.
 """
 
 from __future__ import annotations
@@ -41,11 +41,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     saved = json.loads((options.workdir / "config.json").read_text(encoding="utf-8"))
     config = ConfigDict(saved["config"])
-    if config.data.frame_stack > 1:
-        raise errors.ConfigError("films are of tasks with vectors; the images are one already")
     host_names.check_renderer(config.env.name)
     lane = host.Lane(config.env.name, 1, {"render_mode": "rgb_array"})
-    act = policy(config, options.workdir, options.run, host.spec(lane.env))
+    seed = saved["sweep"]["seed"][options.run]
+    act = policy(config, options.workdir, options.run, seed, host.spec(lane.env))
     rows = [film(lane, act, config.eval.seed, e, options.frames) for e in range(options.episodes)]
     lane.env.close()
     picture = np.concatenate([np.concatenate(row, axis=1) for row in rows])
@@ -54,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def policy(config: ConfigDict, workdir: Path, run: int, spec: Any) -> Act:
+def policy(config: ConfigDict, workdir: Path, run: int, seed: int, spec: Any) -> Act:
     """The policy of one run's newest checkpoint, with the noise of its evaluations."""
     how = windows(config)
     learner = agents.make(config.learner, learner_spec(spec, how))
@@ -66,7 +65,7 @@ def policy(config: ConfigDict, workdir: Path, run: int, spec: Any) -> Act:
 
     @jax.jit
     def act(obs: jax.Array, episode: jax.Array, t: jax.Array) -> jax.Array:
-        key = key_for(config.seed + run, 0, "eval")
+        key = key_for(seed, 0, "eval")
         own = jax.random.fold_in(jax.random.fold_in(key, episode), t)[None]
         return learner.act(state, obs[None], Keys(own, episode[None], key, 1), False)[0]
 
@@ -79,16 +78,17 @@ def policy(config: ConfigDict, workdir: Path, run: int, spec: Any) -> Act:
 def film(lane: host.Lane, act: Act, seed: int, episode: int, frames: int) -> list[np.ndarray]:
     """Play one episode; return `frames` images of it, the first and the last among them."""
     length, _ = play(lane, act, seed, episode, set())  # drawing costs more than playing twice
-    picks = np.linspace(0, length, frames).round().astype(int)
-    return play(lane, act, seed, episode, set(picks))[1]
+    picks = np.linspace(0, length, frames).round().astype(int).tolist()
+    images = play(lane, act, seed, episode, set(picks))[1]
+    return [images[t] for t in picks]
 
 
-def play(lane: host.Lane, act: Act, seed: int, episode: int, draw: set[int]) -> tuple[int, list]:
+def play(lane: host.Lane, act: Act, seed: int, episode: int, draw: set[int]) -> tuple[int, dict]:
     """Play one episode; return its length and the images at the steps to `draw`."""
-    obs, t, images, queue, done = lane.reset(seed + episode), 0, [], [], False
+    obs, t, images, queue, done = lane.reset(seed + episode), 0, {}, [], False
     while True:
         if t in draw:
-            images.append(lane.env.render())
+            images[t] = lane.env.render()
         if done:
             return t, images
         queue = queue or list(act(obs, episode, t))

@@ -17,14 +17,14 @@ def draw(rows: Sequence[dict], path: Path, offline_steps: int) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    panels = [name for name in ("success", "return_", "q") if rows and name in rows[0]]
+    panels = [name for name in ("success", "return_", "q") if any(name in row for row in rows)]
     if not panels:
         return
     figure, axes = plt.subplots(1, len(panels), figsize=(4.2 * len(panels), 3.4), squeeze=False)
     labels = {row["run"]: label(row) for row in rows}
     for ax, panel in zip(axes[0], panels, strict=True):
         for name in dict.fromkeys(labels.values()):
-            own = [row for row in rows if labels[row["run"]] == name]
+            own = [row for row in rows if labels[row["run"]] == name and panel in row]
             steps = sorted({row["step"] for row in own})
             values = [[row[panel] for row in own if row["step"] == step] for step in steps]
             line = ax.plot(steps, [np.mean(v) for v in values], marker="o", label=name)[0]

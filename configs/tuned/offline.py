@@ -54,13 +54,23 @@ FQL = {  # by the beginning of a task's name, the longest that fits
         for kind, alpha in zip(("human", "cloned", "expert"), alphas, strict=True)
     },
 }
-ONLINE = {  # offline-to-online: other values of FQL
-    "humanoidmaze-medium-navigate": {"learner.alpha": 100.0},
-    "antsoccer-arena-navigate": {"learner.alpha": 30.0},
-    "pen-cloned": {"learner.alpha": 1_000.0},
-    "door-cloned": {"learner.alpha": 1_000.0},
-    "hammer-cloned": {"learner.alpha": 1_000.0},
-    "relocate-cloned": {"learner.alpha": 10_000.0},
+ONLINE = {  # offline-to-online: other values
+    "fql": {
+        "humanoidmaze-medium-navigate": {"learner.alpha": 100.0},
+        "antsoccer-arena-navigate": {"learner.alpha": 30.0},
+        "pen-cloned": {"learner.alpha": 1_000.0},
+        "door-cloned": {"learner.alpha": 1_000.0},
+        "hammer-cloned": {"learner.alpha": 1_000.0},
+        "relocate-cloned": {"learner.alpha": 10_000.0},
+    },
+    "iql": {"antsoccer-arena-navigate": {"learner.alpha": 1.0}},
+    "rebrac": {
+        "antsoccer-arena-navigate": {"learner.alpha_actor": 0.01, "learner.alpha_critic": 0.01}
+    },
+    "ifql": {
+        "antsoccer-arena-navigate": {"learner.samples": 64},
+        **{hand: {"learner.samples": 128} for hand in ADROIT},
+    },
 }
 GROUPS = (  # rows of the baselines' table; a pixel task has the values of its states
     "antmaze-large-navigate",
@@ -85,21 +95,36 @@ def columns(*parts: dict[str, Settings]) -> dict[str, Settings]:
     return {group: {k: v for part in parts for k, v in part[group].items()} for group in GROUPS}
 
 
-DISCOUNT = column("learner.discount", 0.99, 0.995, 0.995, 0.995, 0.99, 0.99, 0.99, 0.99, 0.99)
+MANIPULATION = ("cube", "scene", "puzzle")
+D4RL_MAZES = ("antmaze-umaze", "antmaze-medium-play", "antmaze-medium-diverse")
+D4RL_LARGE = ("antmaze-large-play", "antmaze-large-diverse")
 BASELINES = {
-    "iql": columns(DISCOUNT, column("learner.alpha", 10, 10, 10, 10, 1, 0.3, 10, 10, 3)),
+    "iql": column("learner.alpha", 10, 10, 10, 10, 1, 0.3, 10, 10, 3),
     "rebrac": columns(
-        DISCOUNT,
         column("learner.alpha_actor", 0.003, 0.003, 0.01, 0.01, 1, 0.1, 0.1, 0.3, 0.3),
         column("learner.alpha_critic", 0.01, 0.01, 0.01, 0.01, 0, 0, 0.01, 0.01, 0.01),
     ),
-    "fawac": columns(DISCOUNT, column("learner.alpha", 3, 3, 3, 3, 1, 0.3, 0.3, 0.3, 0.3)),
-    "fbrac": columns(DISCOUNT, column("learner.alpha", 3, 10, 30, 30, 100, 100, 100, 100, 300)),
-    "ifql": DISCOUNT | {"antsoccer-arena": {"learner.discount": 0.995, "learner.samples": 64}},
-    "idql": DISCOUNT,
+    "fawac": column("learner.alpha", 3, 3, 3, 3, 1, 0.3, 0.3, 0.3, 0.3)
+    | {task: {"learner.alpha": 3.0} for task in D4RL_MAZES + D4RL_LARGE},
+    "fbrac": column("learner.alpha", 3, 10, 30, 30, 100, 100, 100, 100, 300)
+    | {task: {"learner.alpha": 10.0} for task in D4RL_MAZES}
+    | {task: {"learner.alpha": 1.0} for task in D4RL_LARGE},
+    "diffusion_ql": {
+        task: {"learner.backup_samples": 10} for task in ("antmaze", *D4RL_MAZES, *D4RL_LARGE)
+    },
 }
-# Of later work: best of N and FQL with chunks (Li et al. 2025, arXiv 2507.07969).
-CHUNKED = {"bfn": {"learner.samples": 32}, "fql": {"learner.alpha": 100.0}}
+IQL_NET = {"learner.critic_hidden": (256,) * 4, "learner.actor_hidden": (256,) * 4}
+WALKING = {"learner.critic_hidden": (512, 512), "learner.expectile": 0.7}  # and hands
+BODIES = {  # networks that a paper gives for the states of a kind of body
+    "iql": {body: IQL_NET for body in MANIPULATION},
+    "idql": {
+        **{body: {"learner.critic_hidden": (256, 256)} for body in MANIPULATION},
+        **{body: WALKING for body in ("antmaze", "humanoidmaze", "antsoccer", *ADROIT)},
+    },
+}
+LENGTH = {"idql": {"train.offline_steps": 3_000_000}}
+# Of later work: best of N with chunks (Li et al. 2025, arXiv 2507.07969).
+CHUNKED = {"bfn": {"learner.samples": 32}}
 # Point mazes are ours to set. An action changes Q by little (hundreds of steps to the goal), hence
 # the small alpha; ten-step returns reach the goal in thousands of updates instead of 100 000s.
 POINTMAZE: dict[str, Settings] = {"fql": {"learner.alpha": 1.0}}
@@ -119,15 +144,24 @@ WALK = {  # as OGBench trained its experts (Park et al. 2025, arXiv 2410.20092)
 
 
 def settings(agent: str, task: str, *, online: bool = False) -> Settings:
-    """Return the published overrides of `agent` for `task`, {} where none are known."""
+    """Return the published overrides of `agent` for `task`, {} where none are known.
+
+    Every learner has FQL's discount and number of steps. A task from pixels has the values of its
+    states where it has none of its own.
+    """
     if task.startswith("walk-"):
         return WALK
     if task.startswith("pointmaze"):
         return {"data.n_step": 10} | POINTMAZE.get(agent, {})
-    if agent == "fql":
-        return longest(FQL, task) | (longest(ONLINE, task) if online else {})
+    found = longest(FQL, task)
+    if agent != "fql":
+        found.pop("learner.alpha", None)
+    if agent not in ("fql", "fbrac"):
+        found.pop("learner.q_agg", None)
+    found |= LENGTH.get(agent, {}) | longest(BODIES.get(agent, {}), task)
     table = BASELINES.get(agent, {})
-    return longest(table, task) or longest(table, task.removeprefix("visual-"))
+    found |= longest(table, task) or longest(table, task.removeprefix("visual-"))
+    return found | (longest(ONLINE.get(agent, {}), task) if online else {})
 
 
 def longest(table: dict[str, Settings], task: str) -> Settings:

@@ -48,17 +48,21 @@ def append(
     terminated: jax.Array,
     done: jax.Array,
     age: jax.Array,
+    frame_stack: int = 1,
 ) -> Growing:
     """Add one transition, over the oldest rows where the ring is full.
 
     Args: obs, next_obs: one frame each; age: steps of the episode before this one; done: the
-    episode ends here, by termination or by the clock.
+    episode ends here, by termination or by the clock; frame_stack: images per observation.
     """
     rows, size = ring.rows, ring.rows.reward.shape[0]
     here, after = ring.cursor, (ring.cursor + 1) % size
     pair = jnp.stack([here, after])
     lost = rows.transition[pair].sum(dtype=jnp.int32)
     slot = (ring.head + ring.count) % size
+    ages = rows.age.at[pair].set(jnp.stack([age, age + 1]))
+    for ahead in range(frame_stack - 1):  # older frames than these are overwritten now
+        ages = ages.at[(after + 1 + ahead) % size].min(ahead)
     new = Rows(
         obs=rows.obs.at[here].set(obs).at[after].set(next_obs),
         action=rows.action.at[here].set(action),
@@ -66,7 +70,7 @@ def append(
         terminated=rows.terminated.at[here].set(terminated),
         transition=rows.transition.at[pair].set(jnp.array([True, False])),
         action_known=rows.action_known.at[pair].set(jnp.array([True, False])),
-        age=rows.age.at[pair].set(jnp.stack([age, age + 1])),
+        age=ages,
         index=rows.index.at[slot].set(here),
     )
     return Growing(

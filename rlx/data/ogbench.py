@@ -244,10 +244,17 @@ def _download(task: Task, folder: Path) -> None:
 
 def _how_to_get(task: Task, folder: Path) -> str:
     env = task.data.removesuffix(f"-{task.type}-v0")
+    text = (
+        f". Download {URL}/{task.data}.npz and {URL}/{task.data}-val.npz into that folder "
+        "(--config.data.download=true does)"
+    )
+    if "antsoccer" in env:  # its expert plays ball: it can be downloaded only
+        return text
+    walks = "antmaze" in env or "humanoidmaze" in env
+    expert = " --expert=WORKDIR (of python -m experiments.expert)" if walks else ""
     return (
-        f". Download {URL}/{task.data}.npz and {URL}/{task.data}-val.npz into that folder (or "
-        f"load with download=True), or generate them: python -m experiments.make_data --env={env} "
-        f"--type={task.type} --episodes=1000 --out={folder}"
+        f"{text}, or generate them: python -m experiments.make_data --env={env} "
+        f"--type={task.type} --episodes=1000 --out={folder}{expert}"
     )
 
 

@@ -34,6 +34,8 @@ SPEED_ONLY = (
     "log.*",
     "checkpoint.*",
     "train.chunk_seconds",
+    "eval.lanes",
+    "eval.workers",
     "mesh.run",
     "mesh.data",
     "mesh.fsdp",

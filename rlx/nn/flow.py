@@ -17,7 +17,7 @@ class VectorField(nn.Module):
     A GELU network on [s, x, t]. `condition` is what of the first layer depends on the observation
     alone: samplers compute it, and the encoder of images, once for all their steps.
     features: length of the observation, or of what `encoder` makes of it.
-    fourier: features of t (cos and sin of learned-free frequencies 2 pi k); 0 = t as it is.
+    fourier: features of t (cos and sin of pi k t, so that its two ends differ); 0 = t as it is.
     """
 
     features: int
@@ -43,7 +43,7 @@ class VectorField(nn.Module):
     def velocity(self, condition: jax.Array, x: jax.Array, t: jax.Array) -> jax.Array:
         """v at `x` and `t`, given `condition(obs)`."""
         if self.fourier:
-            angles = 2.0 * jnp.pi * jnp.arange(1, self.fourier // 2 + 1) * t
+            angles = jnp.pi * jnp.arange(1, self.fourier // 2 + 1) * t
             t = jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
         moving = jnp.concatenate([x, t], axis=-1)
         first = condition + moving @ self.kernel[self.features :]

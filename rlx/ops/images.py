@@ -19,7 +19,12 @@ def crop_batch(batch: Transition, keys: Keys, probability: float) -> Transition:
     """
     coin = jax.random.uniform(keys.shared) < probability
     per_shard = batch.reward.shape[0] // keys.keys.shape[0]
-    offset = rows(lambda key: jax.random.randint(key, (per_shard, 2), 0, 2 * PAD + 1), keys)
+
+    def draw(key: jax.Array) -> jax.Array:
+        own = jax.random.fold_in(key, PAD)  # the rows of the batch were drawn with the key itself
+        return jax.random.randint(own, (per_shard, 2), 0, 2 * PAD + 1)
+
+    offset = rows(draw, keys)
     offset = jnp.where(coin, offset, PAD)  # the middle is the image itself
     move = jax.vmap(shift)
     return batch.replace(obs=move(batch.obs, offset), next_obs=move(batch.next_obs, offset))

@@ -143,7 +143,9 @@ def run_one(
 
     session: an object whose `run(config, plan, runs, workdir, stop)` returns the facts.
     """
-    print(f"utd {entry.config.train.utd:g} -> {entry.workdir}", file=sys.stderr)
+    online = "env_steps" in entry.config.train
+    what = f"utd {entry.config.train.utd:g}" if online else entry.config.learner.name
+    print(f"{what} -> {entry.workdir}", file=sys.stderr)
     own = entry.config, entry.plan, entry.runs, entry.workdir
     facts = session.run(*own, stop, *survivors)
     if facts["status"] != "done":

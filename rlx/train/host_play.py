@@ -48,7 +48,7 @@ class Player:
 
     def reset_seed(self, run: int) -> int:
         """The seed of the running episode of `run`."""
-        return int((self.seeds[run] + 1) * EPISODES + self.episodes[run]) % 2**31
+        return ((int(self.seeds[run]) + 1) * EPISODES + int(self.episodes[run])) % 2**31
 
     def play(self, state: OfflineState, n: int) -> tuple[OfflineState, Report]:
         """Take `n` environment steps of every run, each followed by its gradient steps."""

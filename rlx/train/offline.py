@@ -99,7 +99,8 @@ def build(
         if not offline:
             return new
         if online.balanced:
-            taken = jnp.arange(local) % 2 == 0
+            number = keys.ids[:, None] * size[0] + jnp.arange(size[0])  # over all devices
+            taken = number.reshape(-1) % 2 == 0
         else:
             taken = some(2, offline + ring.count) >= offline
         return where(taken & (ring.count > 0), new, old())
@@ -201,7 +202,7 @@ def build(
     ) -> tuple[OfflineState, Report]:
         """Store one environment step of every run, then take `n` gradient steps."""
         traces["record"] += 1
-        state = recorded(state, steps)
+        state = recorded(state, steps, how.frame_stack)
         state = improved(state, data, n).replace(step=state.step + 1)
         return state, report(state)
 

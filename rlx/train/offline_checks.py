@@ -15,6 +15,7 @@ from rlx.envs import host
 from rlx.infra import config as configs
 from rlx.infra import runtime, sharding, tracking
 from rlx.infra.errors import ConfigError
+from rlx.ops import learning
 from rlx.train import sweep
 from rlx.train.campaign import Entry
 from rlx.train.checks import MEMORY_SHARE
@@ -52,6 +53,15 @@ def points(
     return found
 
 
+def before_data(config: ConfigDict, settings: Sequence[Mapping[str, float]]) -> None:
+    """Refuse what can be refused before any data is read or made."""
+    check_numbers(config)
+    for name, value in [item for point in settings for item in point.items()]:
+        learning.settings({name: value}, (name,))
+    if config.env.name.startswith("visual-"):
+        check_name(config, config.env.name)
+
+
 def entry(
     config: ConfigDict,
     dataset: Dataset,
@@ -63,11 +73,16 @@ def entry(
     """Check a pack (seeds x settings) and resolve its defaults; errors name field and value."""
     check_numbers(config)
     how, own = windows(config), one_spec(dataset.train)
-    hp = make_learner(config.learner, learner_spec(own, how), None).hp
+    seen = learner_spec(own, how)
+    hp = make_learner(config.learner, seen, None).hp
     runs = sweep.expand(seeds, settings, hp)
+    for point in settings:  # each value is checked as if it were the only one
+        alone = ConfigDict(config.learner.to_dict())
+        alone.update(point)
+        make_learner(alone, seen, None)
     check_data(config, dataset)
-    check_memory(dataset)
-    check_name(config, dataset)
+    check_memory(config, dataset, len(runs))
+    check_name(config, dataset.env)
     tracking.check_mode(config.log.wandb)
     resolved = ConfigDict(config.to_dict())
     batch = config.learner.batch_size
@@ -143,12 +158,12 @@ def check_data(config: ConfigDict, dataset: Dataset) -> None:
         )
 
 
-def check_name(config: ConfigDict, dataset: Dataset) -> None:
+def check_name(config: ConfigDict, env: str) -> None:
     """Refuse a task whose environment is not here, where it is needed."""
     if not config.eval.episodes and not config.train.online_steps:
         return
     try:
-        host.environment_id(dataset.env)
+        host.environment_id(env)
     except ValueError as error:
         raise ConfigError(
             f"{error}. Without its environment a task can be trained, not evaluated: "
@@ -156,13 +171,24 @@ def check_name(config: ConfigDict, dataset: Dataset) -> None:
         ) from error
 
 
-def check_memory(dataset: Dataset) -> None:
-    """Refuse data that takes more than its share of a device's memory."""
+def ring_rows(config: ConfigDict) -> int:
+    """Rows that each run's ring holds: its transitions, and an end for every tenth of them."""
+    return config.train.capacity or min(2_000_000, config.train.online_steps * 11 // 10 + 2)
+
+
+def check_memory(config: ConfigDict, dataset: Dataset, num_runs: int) -> None:
+    """Refuse data and rings that take more than their share of a device's memory."""
     sets = [rows for rows in (dataset.train, dataset.val) if rows is not None]
     size = sum(np.asarray(x).nbytes for x in jax.tree.leaves(sets))
+    obs, action = dataset.train.obs, dataset.train.action
+    frame = obs.itemsize * int(np.prod(obs.shape[1:]))
+    row = frame + 4 * action.shape[1] + 16  # reward, age, index, flags
+    ring = num_runs * row if config.train.online_steps else 0
     limit = MEMORY_SHARE * runtime.device_bytes()
-    if size > limit:
+    if size + ring * ring_rows(config) > limit:
+        fits = f"; train.capacity that fits: {max(0, int((limit - size) / ring))}" if ring else ""
         raise ConfigError(
-            f"the data of {dataset.name} takes {size / 1e9:.1f} GB, more than {limit / 1e9:.1f} GB "
-            f"({MEMORY_SHARE:.0%} of a device's memory)"
+            f"the data of {dataset.name} takes {size / 1e9:.1f} GB and {num_runs} rings of "
+            f"{ring_rows(config)} rows {ring * ring_rows(config) / 1e9:.1f} GB, together more than "
+            f"{limit / 1e9:.1f} GB ({MEMORY_SHARE:.0%} of a device's memory){fits}"
         )

@@ -2,7 +2,8 @@
 
 train/<loss, q ...>          the learner's own metrics, mean over the gradient steps since then
 train/<network>_param_norm   Euclidean norm of a network's parameters
-train/return, _length, _success, _episodes  of episodes that ended online since then
+train/return, _length, _success, _episodes  of episodes that ended online since then; their rewards
+                             are the data set's version (D4RL's ant mazes: minus 1)
 val/loss                     the learner's loss (of its critic, if it has one) on validation data
 eval/success                 mean over the episodes of success at their last step, 0 to 1
 eval/return, eval/length     mean return (of the environment's rewards) and agent steps

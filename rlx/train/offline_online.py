@@ -39,7 +39,7 @@ def next_action(playing: Playing) -> jax.Array:
     return playing.queue[playing.queue.shape[0] - playing.queued]
 
 
-def recorded(state: OfflineState, steps: HostSteps) -> OfflineState:
+def recorded(state: OfflineState, steps: HostSteps, frame_stack: int) -> OfflineState:
     """Add one environment step of every run to its ring, its running episode and its sums."""
 
     def one(state: OfflineState, steps: HostSteps) -> OfflineState:
@@ -49,7 +49,7 @@ def recorded(state: OfflineState, steps: HostSteps) -> OfflineState:
         return_, length = playing.return_ + steps.reward, playing.length + 1
         seen = steps.obs, action, steps.reward, steps.next_obs, steps.terminated
         return state.replace(
-            buffer=append(state.buffer, *seen, done, playing.length),
+            buffer=append(state.buffer, *seen, done, playing.length, frame_stack),
             playing=Playing(
                 episode=playing.episode + done,
                 length=jnp.where(done, 0, length),

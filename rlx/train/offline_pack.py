@@ -26,6 +26,7 @@ from rlx.train.compiled import with_shardings
 from rlx.train.driver import Programs
 from rlx.train.host_evaluate import evaluate
 from rlx.train.host_play import Player
+from rlx.train.offline_checks import ring_rows
 from rlx.train.offline_plan import OfflinePlan
 from rlx.train.offline_spec import check_environment, learner_spec, one_spec, windows
 from rlx.train.offline_state import HostSteps, OfflineState, Online, Report
@@ -63,9 +64,9 @@ class Session:
             check_environment(dataset, self.pool.spec, how)
         online = None
         if plan.online_steps:
-            rows = config.train.capacity or 2_000_000
-            rows = min(rows, 2 * plan.online_steps + 2)  # each step and, at most, one end of it
-            online = Online(rows, self.pool.episode_length, config.train.balanced_sampling)
+            online = Online(
+                ring_rows(config), self.pool.episode_length, config.train.balanced_sampling
+            )
         self.programs = offline.build(
             lambda axis: make_learner(config.learner, seen, axis),
             own,

@@ -13,6 +13,8 @@ import numpy as np
 
 from rlx.train.schedule import Chunk
 
+PATIENCE = 64  # environment steps per chunk: a signal to stop waits for its end
+
 
 @dataclass(frozen=True)
 class OfflinePlan:
@@ -54,14 +56,16 @@ class OfflinePlan:
         del grad_steps
         ends = [(step // period + 1) * period for period in (self.log_every, self.eval_every)]
         ends += [end for end in (self.offline_steps, self.total) if end > step]
-        n = min(limit, min(ends) - step)
         online = step >= self.offline_steps
+        n = min(limit, min(ends) - step, PATIENCE if online else limit)
         learned = self.grad_steps(step + n) - self.grad_steps(step)
         return Chunk(n, (np.int32(n), online), step + n, self.grad_steps(step) + learned)
 
     def crossed(self, period: int, before: int, after: int) -> bool:
-        """Say whether a multiple of `period` steps lies in (before, after]."""
-        return after // period > before // period
+        """Say whether a multiple of `period` steps, or the end of the data's phase, lies in
+        (before, after].
+        """
+        return before < self.offline_steps <= after or after // period > before // period
 
     def done(self, step: int) -> bool:
         """Say whether a run has taken its steps."""

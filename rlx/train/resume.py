@@ -92,10 +92,14 @@ def read(
     left out, an empty one to refill first.
     """
     saved = unpadded(template, num_runs)
-    found = checkpoints.restore(saved, saved.replace(buffer=None))
+    found = checkpoints.restore(*without_parts(saved))
     if found is None:
         return None
     state, progress = found[0], Progress(**found[1])
+    if getattr(state, "playing", saved) is None and saved.playing is not None:
+        # Learned from data alone so far: nothing was collected yet.
+        fresh = {name: zeros(getattr(saved, name)) for name in ("buffer", "playing")}
+        state = state.replace(**fresh)
     step = int(state.step)
     if state.buffer is None and template.buffer is not None:
         if progress.idle:  # stopped while refilling: that window ended here
@@ -110,6 +114,13 @@ def read(
         rows = range(num_runs) if rows is None else rows
         state, progress = choose(state, rows, template), progress.of(rows)
     return state, progress
+
+
+def without_parts(saved: PyTree) -> list[PyTree]:
+    """Return `saved` and what checkpoints of it may lack: the ring, or all of the online phase."""
+    if hasattr(saved, "playing"):
+        return [saved, saved.replace(buffer=None, playing=None)]
+    return [saved, saved.replace(buffer=None)]
 
 
 def with_params(workdir: str, learner: PyTree) -> PyTree:

@@ -10,6 +10,7 @@ Per gradient step, with tanh policies mu and its target mu',
 each with its own Adam. Of the steps i = 1, 2, ... only those with i % actor_freq == 0 move the
 actor, and only those move both targets: Q' <- tau Q + (1 - tau) Q', networks of before the step.
 Where the data does not know the next action its penalty has weight 0.
+Differs from FQL's code: its one Adam moves the actor on, by momentum, in the steps between.
 `discount` is gamma**h * (1 - terminated).
 """
 

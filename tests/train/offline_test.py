@@ -273,3 +273,34 @@ def test_a_small_data_set_warns_and_other_shapes_are_refused(tmp_path):
     wide = data.train.replace(obs=np.repeat(data.train.obs, 2, axis=1))
     with pytest.raises(ConfigError, match=r"observations \(4,\) and actions \(1,\), .* \(2,\)"):
         toys.train(toys.config(), tmp_path, data=data._replace(train=wide))
+
+
+def test_stacked_frames_at_the_edge_of_a_full_ring():
+    """The oldest observations repeat their first frame that is still there."""
+    ring, add = (
+        empty(jax.ShapeDtypeStruct((1, 1, 1), jnp.uint8), 1, capacity=8),
+        jax.jit(append, static_argnames="frame_stack"),
+    )
+    frame = lambda n: jnp.full((1, 1, 1), n, jnp.uint8)  # noqa: E731
+    for n in range(30):  # episodes of ten; frames count on, each episode's last one included
+        number = n + n // 10
+        args = frame(number), jnp.zeros(1), 0.0, frame(number + 1), False, n % 10 == 9, n % 10
+        ring = add(ring, *args, frame_stack=3)
+        index = ring.rows.index[(int(ring.head) + np.arange(int(ring.count))) % 8]
+        batch = window(ring.rows, index, jnp.float32(1), Windows(frame_stack=3))
+        stacks = np.asarray(batch.obs)[:, 0, 0].astype(int)
+        begin = {int(s[-1]) // 11 * 11 for s in stacks}
+        for stack in stacks:
+            first = max(stack[-1] // 11 * 11, int(stacks[:, -1].min()))
+            assert stack.tolist() == [max(stack[-1] - k, first) for k in (2, 1, 0)], begin
+
+
+def test_a_run_from_data_goes_on_online_where_another_begins(tmp_path):
+    toys.train(toys.config(), tmp_path / "data")
+    config = toys.config(train__online_steps=6, resume_from=str(tmp_path / "data"))
+    facts, _ = toys.train(config, tmp_path / "on")
+    assert facts["status"] == "done" and facts["grad_steps"] == 46
+    assert [row["step"] for row in rows_of(tmp_path / "on")] == [46]
+    toys.train(toys.config(train__online_steps=6), tmp_path / "whole")
+    params = [checkpoint.read_params(tmp_path / name) for name in ("on", "whole")]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-5), *params)

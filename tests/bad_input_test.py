@@ -148,7 +148,7 @@ FORGOTTEN = [
     ("--config.data.capacity=4", "data.capacity = 4 transitions is too small"),
     (
         "--config.learner.name=ppo",
-        "unknown agent 'ppo'; nearest: bro, pql, sac",
+        "unknown agent 'ppo'; nearest: bro, pql, rlpd; ",
     ),
     ("--config.log.wandb=maybe", "log.wandb is one of off, offline, online, got 'maybe'"),
     ("--config.train.log_every=-1", "train.log_every is a whole number >= 1, got -1"),

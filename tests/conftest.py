@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
+from ogbench_files import ogbench_folder  # noqa: F401  a fixture of several files
 
 ROOT = Path(__file__).resolve().parent.parent
 

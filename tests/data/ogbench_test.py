@@ -189,7 +189,7 @@ def test_a_missing_file_names_url_folder_and_command(tmp_path):
     text = str(info.value)
     assert f"{ogbench.URL}/antmaze-large-navigate-v0.npz" in text
     assert str(tmp_path / "antmaze-large-navigate-v0.npz") in text
-    assert "download=True" in text
+    assert "--config.data.download=true" in text
     command = "python -m experiments.make_data --env=antmaze-large --type=navigate --episodes=1000"
     assert f"{command} --out={tmp_path}" in text
 

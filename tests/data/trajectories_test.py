@@ -75,7 +75,7 @@ def test_jumps_split_only_where_asked_for():
     with pytest.raises(ValueError, match=r"2 next_observations .* first at row 2, where terminals"):
         from_arrays(data)
     got = from_arrays(data, split_jumps=True)
-    np.testing.assert_array_equal(got.first, from_arrays(compact()).first)
+    np.testing.assert_array_equal(got.age, from_arrays(compact()).age)
 
 
 def test_regular_form_of_images():

@@ -50,7 +50,7 @@ def test_fourier_features_and_midpoint_integration():
         p.params["flow"],
         p.rows.obs,
         x,
-        np.tile([f(2 * np.pi * k * t) for f in (np.cos, np.sin) for k in (1, 2)], (ROWS, 1)),
+        np.tile([f(np.pi * k * t) for f in (np.cos, np.sin) for k in (1, 2)], (ROWS, 1)),
     )
     x = noise
     for t in (0.0, 0.5):

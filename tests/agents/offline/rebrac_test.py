@@ -47,7 +47,7 @@ def test_a_step_that_moves_the_actor(changes):
     """The second step of a run: i = 2."""
     p = problem("rebrac", steps_done=1, **changes)
     losses, metrics = reference(p)
-    check_update(p, losses, metrics | {"policy_loss": losses["policy"](p.params["policy"])})
+    check_update(p, losses, metrics | {"policy_loss": 2 * losses["policy"](p.params["policy"])})
 
 
 def test_a_step_between_leaves_actor_its_adam_and_both_targets_alone():

@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--parts", default=",".join(PARTS), help="comma list; default %(default)s")
     parser.add_argument("--quick", action="store_true", help="fewer rounds and sizes")
     parser.add_argument(
-        "--out", type=Path, help="default results/online_BACKEND.json beside this file"
+        "--out", type=Path, help="default results/online_BACKEND.json, PART_BACKEND.json of some"
     )
     options = parser.parse_args(argv)
     names = options.parts.split(",")
@@ -54,7 +54,8 @@ def main(argv: list[str] | None = None) -> None:
         if name not in PARTS:
             parser.error(f"--parts: {name!r} is none of {', '.join(PARTS)}")
     found: dict[str, Any] = {"machine": measure.machine(), "quick": options.quick}
-    out = options.out or RESULTS / f"online_{found['machine']['backend']}.json"
+    part = "online" if options.parts == parser.get_default("parts") else "_".join(names)
+    out = options.out or RESULTS / f"{part}_{found['machine']['backend']}.json"
     for name in names:
         start = time.perf_counter()
         part = PARTS[name](options.quick)

@@ -8,7 +8,7 @@ Options: `agent=NAME` and `task=NAME` (with the published settings of configs/tu
 the data), `chunk=5` (actions in chunks: QC-FQL with fql, QC with bfn), `n_step=5`, `small` (128 x 3
 networks, 50 000 steps: minutes on 2 CPU cores for vectors), `demo` (the same on 100 episodes made
 here), `smoke` (seconds: shows that all runs).
-Default: FQL on cube-single, networks 512 x 4, a million steps: two hours on a GPU, days on a CPU.
+Default: FQL on cube-single, networks 512 x 4, a million steps: two days on a CPU core (6 per s).
 `python -m experiments.offline --agent=fql --task=cube-single-play-singletask-task2-v0`
 """
 

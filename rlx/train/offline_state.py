@@ -67,7 +67,6 @@ class Online(NamedTuple):
     capacity: int  # rows of each run's ring
     episode_length: int
     balanced: bool = False  # half of each batch from the ring, else both as one set
-    updates: int = 1  # per environment step
 
 
 @struct.dataclass

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from rlx.nn.mlp import GLOROT_UNIFORM, gelu_mlp
+from rlx.ops.flow import integrate
 
 
 class VectorField(nn.Module):
@@ -51,6 +53,20 @@ class VectorField(nn.Module):
 
     def __call__(self, obs: jax.Array, x: jax.Array, t: jax.Array) -> jax.Array:
         return self.velocity(self.condition(obs), x, t)
+
+
+def flow_action(
+    net: VectorField, steps: int, solver: str, params: Any, obs: jax.Array, noise: jax.Array
+) -> jax.Array:
+    """Where the flow leads from `noise`, clipped to [-1, 1] at the end only.
+
+    Args: obs `[B, *O]`; noise `[B, A]`, or `[B, N, A]` for N actions per observation.
+    """
+    given = net.apply(params, obs, method="condition")
+    if noise.ndim == 3:
+        given = given[:, None]
+    velocity = lambda x, t: net.apply(params, given, x, t, method="velocity")  # noqa: E731
+    return jnp.clip(integrate(velocity, noise, steps, solver), -1, 1)
 
 
 class NoiseToAction(nn.Module):

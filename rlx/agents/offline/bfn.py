@@ -12,6 +12,7 @@ then Q' <- tau Q + (1 - tau) Q', Q of before the step. `discount` is gamma**h * 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -20,9 +21,9 @@ from ml_collections import ConfigDict
 
 from rlx.nn import encoders
 from rlx.nn.critic import Critic
-from rlx.nn.flow import VectorField
+from rlx.nn.flow import VectorField, flow_action
 from rlx.ops import learning
-from rlx.ops.flow import draw_time, integrate, path
+from rlx.ops.flow import draw_time, path
 from rlx.ops.learning import State, masked_mean, per_action
 from rlx.ops.shards import pmean_if, rows
 from rlx.ops.specs import check_offline
@@ -73,6 +74,7 @@ def make(config: ConfigDict, spec: EnvSpec, axis_name: str | None = None) -> Lea
     flow_net = VectorField(
         features, config.actor_hidden, A, config.actor_layer_norm, config.fourier, encoder()
     )
+    draw_action = partial(flow_action, flow_net, config.flow_steps, config.solver)
 
     def init(key: jax.Array, hp: dict[str, jax.Array]) -> State:
         keys = jax.random.split(key)
@@ -86,9 +88,7 @@ def make(config: ConfigDict, spec: EnvSpec, axis_name: str | None = None) -> Lea
     def best_action(state: State, obs: jax.Array, noise: jax.Array) -> jax.Array:
         """Of the actions that the flow makes of `noise [B, N, A]` the one of highest value."""
         flow, critic = state.params["flow"], state.params["critic"]
-        given = flow_net.apply(flow, obs, method="condition")[:, None]
-        velocity = lambda x, t: flow_net.apply(flow, given, x, t, method="velocity")  # noqa: E731
-        action = jnp.clip(integrate(velocity, noise, config.flow_steps, config.solver), -1, 1)
+        action = draw_action(flow, obs, noise)
         q = learning.candidate_values(
             lambda obs, action: critic_net.apply(critic, obs, action), obs, action
         )

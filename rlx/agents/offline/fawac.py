@@ -16,6 +16,7 @@ of one of the flow's actions, and weights end at `max_weight`.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -24,9 +25,9 @@ from ml_collections import ConfigDict
 
 from rlx.nn import encoders
 from rlx.nn.critic import Critic
-from rlx.nn.flow import VectorField
+from rlx.nn.flow import VectorField, flow_action
 from rlx.ops import learning
-from rlx.ops.flow import draw_time, integrate, path
+from rlx.ops.flow import draw_time, path
 from rlx.ops.learning import State, masked_mean, per_action
 from rlx.ops.shards import pmean_if, rows
 from rlx.ops.specs import check_offline
@@ -79,6 +80,7 @@ def make(config: ConfigDict, spec: EnvSpec, axis_name: str | None = None) -> Lea
     flow_net = VectorField(
         features, config.actor_hidden, A, config.actor_layer_norm, config.fourier, encoder()
     )
+    draw_action = partial(flow_action, flow_net, config.flow_steps, config.solver)
 
     def init(key: jax.Array, hp: dict[str, jax.Array]) -> State:
         keys = jax.random.split(key)
@@ -89,15 +91,9 @@ def make(config: ConfigDict, spec: EnvSpec, axis_name: str | None = None) -> Lea
         }
         return learning.begin(params, ("critic",), hp)
 
-    def flow_action(params: Any, obs: jax.Array, noise: jax.Array) -> jax.Array:
-        """Where the flow leads from `noise`, clipped to the box at the end only."""
-        given = flow_net.apply(params, obs, method="condition")
-        velocity = lambda x, t: flow_net.apply(params, given, x, t, method="velocity")  # noqa: E731
-        return jnp.clip(integrate(velocity, noise, config.flow_steps, config.solver), -1, 1)
-
     def critic_loss(params: Any, state: State, batch: Transition, noise: jax.Array):
         """Squared TD error; equation 'critic' above."""
-        next_action = flow_action(state.params["flow"], batch.next_obs, noise)
+        next_action = draw_action(state.params["flow"], batch.next_obs, noise)
         next_q = critic_net.apply(state.target_params["critic"], batch.next_obs, next_action)
         target = td_target(batch.reward, batch.extras["discount"], aggregate(next_q, config.q_agg))
         q = critic_net.apply(params, batch.obs, batch.action)
@@ -109,7 +105,7 @@ def make(config: ConfigDict, spec: EnvSpec, axis_name: str | None = None) -> Lea
         q = lambda action: critic_net.apply(  # noqa: E731
             state.params["critic"], batch.obs, action
         ).mean(0)
-        value = q(flow_action(state.params["flow"], batch.obs, noise["z"]))
+        value = q(draw_action(state.params["flow"], batch.obs, noise["z"]))
         better = learning.advantage_weight(
             q(batch.action) - value, state.hp["alpha"], state.hp["max_weight"]
         )
@@ -161,6 +157,6 @@ def make(config: ConfigDict, spec: EnvSpec, axis_name: str | None = None) -> Lea
         noise = rows(lambda key: jax.random.normal(key, (per_shard, A)), keys)
         if not explore and config.eval_noise == "zero":
             noise = 0.0 * noise  # varies over devices as the draws do
-        return flow_action(state.params["flow"], obs, noise), {}
+        return draw_action(state.params["flow"], obs, noise), {}
 
     return Learner(init, update, act, td_loss, hp)

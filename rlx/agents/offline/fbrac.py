@@ -12,6 +12,7 @@ with flow(s, z) = clip(Euler, -1, 1); then Q' <- tau Q + (1 - tau) Q', Q of befo
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -20,9 +21,9 @@ from ml_collections import ConfigDict
 
 from rlx.nn import encoders
 from rlx.nn.critic import Critic
-from rlx.nn.flow import VectorField
+from rlx.nn.flow import VectorField, flow_action
 from rlx.ops import learning
-from rlx.ops.flow import draw_time, integrate, path
+from rlx.ops.flow import draw_time, path
 from rlx.ops.learning import State, masked_mean, per_action
 from rlx.ops.shards import pmean_if, rows
 from rlx.ops.specs import check_offline
@@ -75,6 +76,7 @@ def make(config: ConfigDict, spec: EnvSpec, axis_name: str | None = None) -> Lea
     flow_net = VectorField(
         features, config.actor_hidden, A, config.actor_layer_norm, config.fourier, encoder()
     )
+    draw_action = partial(flow_action, flow_net, config.flow_steps, config.solver)
 
     def init(key: jax.Array, hp: dict[str, jax.Array]) -> State:
         keys = jax.random.split(key)
@@ -85,15 +87,9 @@ def make(config: ConfigDict, spec: EnvSpec, axis_name: str | None = None) -> Lea
         }
         return learning.begin(params, ("critic",), hp)
 
-    def flow_action(params: Any, obs: jax.Array, noise: jax.Array) -> jax.Array:
-        """Where the flow leads from `noise`, clipped to the box at the end only."""
-        given = flow_net.apply(params, obs, method="condition")
-        velocity = lambda x, t: flow_net.apply(params, given, x, t, method="velocity")  # noqa: E731
-        return jnp.clip(integrate(velocity, noise, config.flow_steps, config.solver), -1, 1)
-
     def critic_loss(params: Any, state: State, batch: Transition, noise: jax.Array):
         """Squared TD error; equation 'critic' above."""
-        next_action = flow_action(state.params["flow"], batch.next_obs, noise)
+        next_action = draw_action(state.params["flow"], batch.next_obs, noise)
         next_q = critic_net.apply(state.target_params["critic"], batch.next_obs, next_action)
         target = td_target(batch.reward, batch.extras["discount"], aggregate(next_q, config.q_agg))
         q = critic_net.apply(params, batch.obs, batch.action)
@@ -108,7 +104,7 @@ def make(config: ConfigDict, spec: EnvSpec, axis_name: str | None = None) -> Lea
 
     def q_loss(params: Any, critic: Any, batch: Transition, z: jax.Array) -> jax.Array:
         """Value of the flow's actions; equation 'q' above."""
-        q = critic_net.apply(critic, batch.obs, flow_action(params, batch.obs, z)).mean(0)
+        q = critic_net.apply(critic, batch.obs, draw_action(params, batch.obs, z)).mean(0)
         scale = learning.inverse_size(q, axis_name) if config.normalize_q else 1.0
         return -scale * q.mean()
 
@@ -155,6 +151,6 @@ def make(config: ConfigDict, spec: EnvSpec, axis_name: str | None = None) -> Lea
         noise = rows(lambda key: jax.random.normal(key, (per_shard, A)), keys)
         if not explore and config.eval_noise == "zero":
             noise = 0.0 * noise  # varies over devices as the draws do
-        return flow_action(state.params["flow"], obs, noise), {}
+        return draw_action(state.params["flow"], obs, noise), {}
 
     return Learner(init, update, act, td_loss, hp)

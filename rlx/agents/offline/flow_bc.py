@@ -9,6 +9,7 @@ The policy is clip(Euler from z ~ N(0, 1), -1, 1).
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -16,9 +17,9 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from rlx.nn import encoders
-from rlx.nn.flow import VectorField
+from rlx.nn.flow import VectorField, flow_action
 from rlx.ops import learning
-from rlx.ops.flow import draw_time, integrate, path
+from rlx.ops.flow import draw_time, path
 from rlx.ops.learning import State, masked_mean, per_action
 from rlx.ops.shards import pmean_if, rows
 from rlx.ops.specs import check_offline
@@ -60,6 +61,7 @@ def make(config: ConfigDict, spec: EnvSpec, axis_name: str | None = None) -> Lea
     flow_net = VectorField(
         features, config.actor_hidden, A, config.actor_layer_norm, config.fourier, encoder
     )
+    draw_action = partial(flow_action, flow_net, config.flow_steps, config.solver)
 
     def init(key: jax.Array, hp: dict[str, jax.Array]) -> State:
         obs, action = jnp.zeros((1, *spec.obs.shape), spec.obs.dtype), jnp.zeros((1, A))
@@ -70,12 +72,6 @@ def make(config: ConfigDict, spec: EnvSpec, axis_name: str | None = None) -> Lea
         x, velocity = path(noise, batch.action, t)
         error = (flow_net.apply(params, batch.obs, x, t) - velocity) ** 2
         return masked_mean(error, per_action(batch.extras["action_valid"], batch.action))
-
-    def flow_action(params: Any, obs: jax.Array, noise: jax.Array) -> jax.Array:
-        """Where the flow leads from `noise`, clipped to the box at the end only."""
-        given = flow_net.apply(params, obs, method="condition")
-        velocity = lambda x, t: flow_net.apply(params, given, x, t, method="velocity")  # noqa: E731
-        return jnp.clip(integrate(velocity, noise, config.flow_steps, config.solver), -1, 1)
 
     def draw(keys: Keys, batch_size: int) -> dict[str, jax.Array]:
         per_shard = batch_size // keys.keys.shape[0]
@@ -107,6 +103,6 @@ def make(config: ConfigDict, spec: EnvSpec, axis_name: str | None = None) -> Lea
         noise = rows(lambda key: jax.random.normal(key, (per_shard, A)), keys)
         if not explore and config.eval_noise == "zero":
             noise = 0.0 * noise  # varies over devices as the draws do
-        return flow_action(state.params["flow"], obs, noise), {}
+        return draw_action(state.params["flow"], obs, noise), {}
 
     return Learner(init, update, act, td_loss, hp)

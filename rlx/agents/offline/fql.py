@@ -16,6 +16,7 @@ alphas belong to means.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -24,9 +25,9 @@ from ml_collections import ConfigDict
 
 from rlx.nn import encoders
 from rlx.nn.critic import Critic
-from rlx.nn.flow import NoiseToAction, VectorField
+from rlx.nn.flow import NoiseToAction, VectorField, flow_action
 from rlx.ops import learning
-from rlx.ops.flow import draw_time, integrate, path
+from rlx.ops.flow import draw_time, path
 from rlx.ops.learning import State, masked_mean, per_action
 from rlx.ops.shards import pmean_if, rows
 from rlx.ops.specs import check_offline
@@ -79,6 +80,7 @@ def make(config: ConfigDict, spec: EnvSpec, axis_name: str | None = None) -> Lea
     flow_net = VectorField(
         features, config.actor_hidden, A, config.actor_layer_norm, config.fourier, encoder()
     )
+    draw_action = partial(flow_action, flow_net, config.flow_steps, config.solver)
     policy_net = NoiseToAction(config.actor_hidden, A, config.actor_layer_norm, encoder())
 
     def init(key: jax.Array, hp: dict[str, jax.Array]) -> State:
@@ -108,12 +110,6 @@ def make(config: ConfigDict, spec: EnvSpec, axis_name: str | None = None) -> Lea
         error = (flow_net.apply(params, batch.obs, x, t) - velocity) ** 2
         return masked_mean(error, per_action(batch.extras["action_valid"], batch.action))
 
-    def flow_action(params: Any, obs: jax.Array, noise: jax.Array) -> jax.Array:
-        """Where the flow leads from `noise`, clipped to the box at the end only."""
-        given = flow_net.apply(params, obs, method="condition")
-        velocity = lambda x, t: flow_net.apply(params, given, x, t, method="velocity")  # noqa: E731
-        return jnp.clip(integrate(velocity, noise, config.flow_steps, config.solver), -1, 1)
-
     def policy_loss(params: Any, critic: Any, teacher: jax.Array, batch: Transition, z: jax.Array):
         """Distillation and Q terms of the one-step policy; equations 'distill' and 'q' above."""
         action = policy_net.apply(params, batch.obs, z)
@@ -138,7 +134,7 @@ def make(config: ConfigDict, spec: EnvSpec, axis_name: str | None = None) -> Lea
 
     def update(state: State, batch: Transition, keys: Keys) -> tuple[State, Metrics]:
         noise = draw(keys, batch.reward.shape[0])
-        teacher = flow_action(state.params["flow"], batch.obs, noise["z"])
+        teacher = draw_action(state.params["flow"], batch.obs, noise["z"])
 
         def total(params: dict[str, Any]) -> tuple[jax.Array, Metrics]:
             critic, q = critic_loss(params["critic"], state, batch, noise["next"])

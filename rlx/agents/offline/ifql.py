@@ -14,6 +14,7 @@ The critics' errors are summed over the critics, as published, not averaged as t
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -22,9 +23,9 @@ from ml_collections import ConfigDict
 
 from rlx.nn import encoders
 from rlx.nn.critic import Critic, Value
-from rlx.nn.flow import VectorField
+from rlx.nn.flow import VectorField, flow_action
 from rlx.ops import learning
-from rlx.ops.flow import draw_time, integrate, path
+from rlx.ops.flow import draw_time, path
 from rlx.ops.learning import State, masked_mean, per_action
 from rlx.ops.shards import pmean_if, rows
 from rlx.ops.specs import check_offline
@@ -72,6 +73,7 @@ def make(config: ConfigDict, spec: EnvSpec, axis_name: str | None = None) -> Lea
     flow_net = VectorField(
         features, config.actor_hidden, A, config.actor_layer_norm, config.fourier, encoder()
     )
+    draw_action = partial(flow_action, flow_net, config.flow_steps, config.solver)
 
     def init(key: jax.Array, hp: dict[str, jax.Array]) -> State:
         keys = jax.random.split(key, 3)
@@ -141,9 +143,7 @@ def make(config: ConfigDict, spec: EnvSpec, axis_name: str | None = None) -> Lea
         per_shard = obs.shape[0] // keys.keys.shape[0]
         noise = rows(lambda key: jax.random.normal(key, (per_shard, config.samples, A)), keys)
         flow, critic = state.params["flow"], state.params["critic"]
-        given = flow_net.apply(flow, obs, method="condition")[:, None]
-        velocity = lambda x, t: flow_net.apply(flow, given, x, t, method="velocity")  # noqa: E731
-        action = jnp.clip(integrate(velocity, noise, config.flow_steps, config.solver), -1, 1)
+        action = draw_action(flow, obs, noise)
         q = learning.candidate_values(
             lambda obs, action: critic_net.apply(critic, obs, action), obs, action
         )

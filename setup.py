@@ -31,23 +31,25 @@ CORE = [
 ]
 
 OFFLINE = ["ogbench>=1.2", "gymnasium", "h5py", "minari"]
+VLA = [
+    "tokenizers",
+    "safetensors",
+    "array-record",
+    "pillow",
+    "pyarrow",
+    "av",
+    "msgpack",
+    "websockets",
+]
 EXTRAS = {
     "cuda": ["jax[cuda13]"],
     "tpu": ["jax[tpu]"],
     "offline": OFFLINE,
-    "vla": [
-        "tokenizers",
-        "safetensors",
-        "array-record",
-        "pillow",
-        "pyarrow",
-        "av",
-        "msgpack",
-        "websockets",
-    ],
+    "vla": VLA,
     "web": ["playwright", "httpx", "miniwob"],
     "dev": [
         *OFFLINE,  # its loaders and environments are tested for real
+        *VLA,  # so are the file formats and the server
         "pytest",
         "pytest-xdist",
         "ruff",

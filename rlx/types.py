@@ -50,6 +50,21 @@ class Transition:
 
 
 @struct.dataclass
+class TokenBatch:
+    """Sequences padded on the right; a query sees the keys of its own segment whose number of
+    `mask_ar` so far is at most its own (prefix-LM: False in the prefix, True after it).
+    """
+
+    tokens: jax.Array  # [B, L] int32
+    mask_loss: jax.Array  # [B, L] bool, the token is predicted
+    mask_ar: jax.Array  # [B, L] bool, what stands before it does not see it
+    segment: jax.Array  # [B, L] int32, 0 = padding
+    images: dict[str, jax.Array] = struct.field(default_factory=dict)  # camera: [B, H, W, 3] uint8
+    image_mask: dict[str, jax.Array] = struct.field(default_factory=dict)  # camera: [B] bool
+    extras: dict[str, jax.Array] = struct.field(default_factory=dict)  # state [B, S], actions ...
+
+
+@struct.dataclass
 class Episode:
     """Episodes that ended at this step; `return_` and `length` count only where `done`."""
 

@@ -81,7 +81,7 @@ FILE_METHODS = (
 
 # Longest files, in lines; the first pattern that matches counts.
 BUDGET = (
-    ("rlx/types.py", 160),
+    ("rlx/types.py", 180),
     ("rlx/train/driver.py", 200),
     ("rlx/train/*.py", 250),
     ("rlx/infra/checkpoint.py", 150),
@@ -526,7 +526,7 @@ def test_notebook_source_skips_text_and_magics():
 @pytest.mark.parametrize(
     ("path", "lines"),
     [
-        ("rlx/types.py", 160),
+        ("rlx/types.py", 180),
         ("rlx/train/driver.py", 200),
         ("rlx/train/online.py", 250),
         ("rlx/agents/rl/sac.py", 300),

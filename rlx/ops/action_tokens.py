@@ -1,0 +1,206 @@
+"""Action tokens back to actions, and which token may come next, for NumPy and for JAX arrays.
+
+A chunk of T actions of A numbers is `size` units, and every token stands for `lengths[id] >= 1` of
+them; units are coefficients in the order of the flattened chunk. That one picture holds for all
+tokenizers (Pertsch et al. 2025, arXiv 2501.09747, and the baselines it compares):
+  FAST        a unit is a DCT coefficient, a token is a run of them found by byte-pair encoding;
+              with `eob` a trailing run of zeros is left out, so any prefix is a whole chunk
+  binning     a unit is an action number, every token has length 1
+  byte-level  a unit is HALF a character (the public FAST files): a one-byte character has two, of a
+              two-byte character each byte one; `entry` is the half at which a token may start
+Nothing of JAX is imported here: functions follow the arrays they get.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rlx.ops.dct import basis as cosines
+from rlx.ops.dct import matmul
+
+Array = Any  # np.ndarray or jax.Array
+
+
+class Slots(NamedTuple):
+    """Where action tokens live in a model's vocabulary: model id = first + step * action id."""
+
+    first: int
+    step: int  # +1 or -1
+    count: int  # action tokens
+    end: int  # model id of the end marker
+    eos: int
+    pad: int
+
+    def to_model(self, ids: Array) -> Array:
+        """Return model ids of action ids."""
+        return self.first + self.step * ids
+
+    def to_action(self, ids: Array) -> Array:
+        """Return action ids of model ids; those of other tokens are outside [0, count)."""
+        return self.step * (ids - self.first)
+
+
+class Codec(NamedTuple):
+    """What turns action ids into actions of one shape; arrays only, so it may enter a `jit`."""
+
+    lengths: Array  # [V] int32, units per token
+    size: Array  # [] int32, units of a chunk
+    eob: Array  # [] bool, the units that are missing at the end are zeros
+    start: Array  # [V] int32, where a token's units begin in `flat`
+    flat: Array | None  # [sum of lengths] float32; None if only a network knows (FSQ)
+    basis: Array  # [T, T] float32, normalised actions = basis^T @ coefficients
+    scale: Array  # [A] float32, actions = scale * normalised + offset
+    offset: Array  # [A] float32
+    place: Array | None = None  # [T * A, units per number] int32 unit of a number; None = in order
+    entry: Array | None = None  # [V] int8, (units so far) mod (units per number) it follows; -1 no
+    usable: Array | None = None  # [V] bool, may be sampled; None = all
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of action tokens, V."""
+        return self.lengths.shape[0]
+
+    @property
+    def horizon(self) -> int:
+        """Steps of a chunk, T."""
+        return self.basis.shape[0]
+
+    @property
+    def action_dim(self) -> int:
+        """Numbers of an action, A."""
+        return self.offset.shape[0]
+
+    @property
+    def per_number(self) -> int:
+        """Units per number: 2 for byte-level vocabularies, else 1."""
+        return 1 if self.place is None else self.place.shape[1]
+
+
+def decode(codec: Codec, ids: Array) -> tuple[Array, Array, dict[str, Array]]:
+    """Return the actions of `ids [B, L]`, padded with -1, whatever the ids are.
+
+    Units that are missing are zeros, units too many are dropped, unknown ids stand for no unit.
+
+    Returns: actions `[B, T, A]` float32 in the data's units; valid `[B]` bool, the ids are exactly
+    one chunk; info, each `[B]`: n_tokens, n_symbols (units), overflow and padded (units dropped and
+    filled in), malformed (unknown ids or tokens that cannot follow, bool).
+    """
+    coefficients, valid, info = decode_coefficients(codec, ids)
+    return to_actions(codec, coefficients), valid, info
+
+
+def decode_coefficients(codec: Codec, ids: Array) -> tuple[Array, Array, dict[str, Array]]:
+    """Like `decode`, up to the coefficients `[B, T, A]` (of binning: the normalised actions)."""
+    xp = ids.__array_namespace__()
+    if codec.flat is None:
+        raise ValueError("this tokenizer decodes with a network: use its own decode")
+    units = codec.horizon * codec.action_dim * codec.per_number
+    known = (ids >= 0) & (ids < codec.vocab_size)
+    token = xp.where(known, ids, 0)
+    length = xp.where(known, xp.asarray(codec.lengths)[token], 0)
+    end = xp.cumsum(length, axis=1, dtype=xp.int32)
+    begin = end - length
+    total, broken = end[:, -1] if ids.shape[1] else xp.zeros(ids.shape[:1], xp.int32), False
+    filled = total
+    if codec.entry is not None:  # what follows a token that cannot stand there is no chunk
+        wrong = known & (xp.asarray(codec.entry)[token] != begin % codec.per_number)
+        filled = xp.minimum(filled, xp.min(xp.where(wrong, begin, units), axis=1, initial=units))
+        filled = filled - filled % codec.per_number
+        broken = xp.any(wrong, axis=1)
+    values = _expand(xp, codec, token, length, begin, units)
+    values = xp.where(xp.arange(units) < filled[:, None], values, xp.float32(0))
+    if codec.place is not None:
+        values = xp.sum(values[:, xp.asarray(codec.place)], axis=-1)
+    malformed = broken | xp.any(~known & (ids != -1), axis=1)
+    fits = (total == codec.size) | (xp.asarray(codec.eob) & (total <= codec.size))
+    info = {
+        "n_tokens": xp.sum(ids != -1, axis=1),
+        "n_symbols": total,
+        "overflow": xp.maximum(total - units, 0),
+        "padded": xp.maximum(units - filled, 0),
+        "malformed": malformed,
+    }
+    return values.reshape(-1, codec.horizon, codec.action_dim), fits & ~malformed, info
+
+
+def _expand(xp: Any, codec: Codec, token: Array, length: Array, begin: Array, units: int) -> Array:
+    """The units `[B, units]` of the tokens; those past the last token are meaningless.
+
+    Within a token, unit p lies at `flat[start + p - begin]`. The differences of `start - begin`
+    between tokens are put where each token begins, so their running sum is what p needs.
+    """
+    shift = xp.where(length > 0, xp.asarray(codec.start)[token], 0) - begin
+    change = xp.concatenate([shift[:, :1], shift[:, 1:] - shift[:, :-1]], axis=1)
+    row = xp.arange(token.shape[0])[:, None]
+    column = xp.minimum(begin, units)
+    if xp is np:
+        jumps = np.zeros((token.shape[0], units + 1), np.int32)
+        np.add.at(jumps, (row, column), change)
+    else:
+        jumps = xp.zeros((token.shape[0], units + 1), xp.int32).at[row, column].add(change)
+    index = xp.cumsum(jumps[:, :units], axis=1, dtype=xp.int32) + xp.arange(units, dtype=xp.int32)
+    return xp.take(xp.asarray(codec.flat), index, mode="clip")
+
+
+def to_actions(codec: Codec, coefficients: Array) -> Array:
+    """Return actions `[B, T, A]` in the data's units of `coefficients [B, T, A]`."""
+    xp = coefficients.__array_namespace__()
+    normalised = matmul(xp.asarray(codec.basis).T, coefficients)
+    return normalised * xp.asarray(codec.scale) + xp.asarray(codec.offset)
+
+
+def first(ids: Array, tokens: int | Array) -> Array:
+    """Return the first `tokens` (one number, or `[B, 1]`) of `ids [B, L]`, the rest padded.
+
+    With `eob` that is a chunk too: what is left out are higher frequencies. So a policy may stop
+    early and execute a smooth approximation (any-time decoding).
+    """
+    xp = ids.__array_namespace__()
+    return xp.where(xp.arange(ids.shape[1]) < tokens, ids, -1)
+
+
+def allowed(codec: Codec, produced: Array) -> tuple[Array, Array]:
+    """Return which tokens may follow `produced [B]` units: `[B, V]` bool, and whether the chunk may
+    end here: `[B]` bool.
+
+    A sampler that obeys always ends with a valid chunk, whatever the model: every token fits into
+    what is left, and one that fits exists until nothing is left. `advance` counts the units.
+    """
+    xp = produced.__array_namespace__()
+    left = codec.size - produced
+    fits = xp.asarray(codec.lengths)[None, :] <= left[:, None]
+    whole = produced % codec.per_number == 0
+    if codec.entry is not None:
+        fits = fits & (xp.asarray(codec.entry)[None, :] == (produced % codec.per_number)[:, None])
+    if codec.usable is not None:
+        fits = fits & xp.asarray(codec.usable)[None, :]
+    return fits, (left == 0) | (xp.asarray(codec.eob) & whole)
+
+
+def advance(codec: Codec, produced: Array, ids: Array) -> Array:
+    """Return the units after the tokens `ids [B]` that follow `produced [B]`; -1 adds nothing."""
+    xp = ids.__array_namespace__()
+    known = (ids >= 0) & (ids < codec.vocab_size)
+    return produced + xp.where(known, xp.asarray(codec.lengths)[xp.where(known, ids, 0)], 0)
+
+
+def fix_prefix(actions: Array, executed: Array, memory: float) -> Array:
+    """Return the chunks `actions [B, T, A]` changed so that they begin with `executed [B, k, A]`.
+
+    Real-time chunking for token policies: while the next chunk was decoded, k of its steps were
+    executed already. The change c is the least squares solution in DCT space
+      min sum_k (1 + (memory pi k / T)**2) C_k**2   s.t.   D^T C = executed - actions on k steps
+    so it is smooth and fades over about `memory` steps (> 0) after the executed ones.
+    """
+    xp = actions.__array_namespace__()
+    T, k = actions.shape[1], executed.shape[1]
+    if not 1 <= k <= T:
+        raise ValueError(f"executed has {k} steps, expected 1 to the chunk's {T}")
+    frequency = np.pi * np.arange(T) / T
+    D = cosines(T, "float64")
+    kernel = D.T @ (D / (1.0 + (memory * frequency[:, None]) ** 2))
+    gain = kernel[:, :k] @ np.linalg.inv(kernel[:k, :k])
+    gain[:k] = np.eye(k)
+    return actions + matmul(xp.asarray(gain, dtype=actions.dtype), executed - actions[:, :k])

@@ -1,0 +1,238 @@
+"""FAST (Pertsch et al. 2025, arXiv 2501.09747) over integers: about 30 tokens per arm and second.
+
+  x = normalised chunk [T, A], clipped to +-clip      C = DCT of x along time
+  Q = rint(scale C), clipped to +-bound               s = Q flattened, lowest frequencies first
+  ids = byte-pair encoding of s without its trailing zeros
+Decoding undoes it and cannot fail in silence: see `rlx.ops.action_tokens`. Differs from the paper's
+code: the alphabet is symmetric and 10 % wider than the fit set and belongs to the vocabulary as a
+whole, so that no coefficient is lost; symbols are integers, not bytes of UTF-8; the trailing zeros
+are left out (`eob`), so that every prefix of a chunk's ids is a smooth chunk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from rlx.ops.action_tokens import Codec
+from rlx.ops.dct import basis, dct
+from rlx.tokenizers import bpe, files
+from rlx.tokenizers.chunks import (
+    Decoded,
+    Ids,
+    as_chunks,
+    as_groups,
+    check_shape,
+    decode_ids,
+    fit_stats,
+    fitted_shape,
+    normal,
+    resolve_shape,
+    scale_and_offset,
+)
+from rlx.tokenizers.stats import NormStats
+
+WIDER = 1.1  # the alphabet's bound over the largest coefficient of the fit set
+ORDERS = ("time", "dim")
+FIELDS = ("scale", "bound", "order", "eob", "clip", "horizon", "action_dim", "fit_info")
+
+
+@dataclass(frozen=True, eq=False)
+class FastTokenizer:
+    """The native FAST tokenizer; made by `fit` or `load`.
+
+    stats None: actions come normalised. horizon or action_dim None: any.
+    """
+
+    scale: float  # gamma, steps of a coefficient per unit
+    bound: int  # symbols are coefficients -bound..bound
+    merges: np.ndarray  # [M, 2] int32
+    order: str = "time"  # all dims of frequency 0 first, as published; "dim" = dim by dim
+    eob: bool = True
+    clip: float | None = 2.0  # of normalised actions
+    horizon: int | None = None
+    action_dim: int | None = None
+    stats: NormStats | None = None
+    fit_info: dict[str, float] = field(default_factory=dict)
+
+    name = "fast"
+
+    @classmethod
+    def fit(
+        cls,
+        actions: Any,
+        *,
+        scale: float = 10.0,
+        vocab_size: int | None = 1024,
+        order: str = "time",
+        eob: bool = True,
+        clip: float | None = 2.0,
+        norm_mode: str | None = "quantile",
+        allow_any_shape: bool = False,
+    ) -> Self:
+        """Fit on chunks `[B, T, A]`, or on a list of such with horizons of their own.
+
+        vocab_size None: the alphabet alone, without merges. norm_mode None: the actions are
+        normalised already. ValueError if a setting is out of range or the alphabet does not fit
+        into `vocab_size`.
+        """
+        if not scale > 0:
+            raise ValueError(f"scale is a number > 0, got {scale}")
+        if order not in ORDERS:
+            raise ValueError(f"order is one of {', '.join(ORDERS)}, got {order!r}")
+        if clip is not None and not clip > 0:
+            raise ValueError(f"clip is a number > 0 or None, got {clip}")
+        groups = as_groups(actions)
+        stats = fit_stats(groups, norm_mode) if norm_mode else None
+        # Coefficients of the fit set, not clipped to any alphabet yet.
+        open_ended = cls(scale, np.iinfo(np.int32).max, np.zeros((0, 2)), order, eob, clip)
+        found = [open_ended._coefficients(normal(group, stats)) for group in groups]
+        bound = int(np.ceil(WIDER * max(np.abs(q).max() for q in found)))
+        alphabet = 2 * bound + 1
+        if vocab_size is None:
+            vocab_size = alphabet
+        if alphabet > vocab_size:
+            raise ValueError(_too_small(vocab_size, bound, scale))
+        horizon, action_dim = (None, None) if allow_any_shape else fitted_shape(groups)
+        flats = [open_ended._flatten(q) for q in found]
+        words = [w for s in flats for w in bpe.texts(s + bound, open_ended._counts(s))]
+        longest = max(s.shape[1] for s in flats)
+        merges = bpe.train(words, alphabet, vocab_size, longest)
+        made = cls(scale, bound, merges, order, eob, clip, horizon, action_dim, stats)
+        ids = [len(i) for i in made._encode_words(words)]
+        info = {"n_chunks": len(words), "mean_tokens": float(np.mean(ids))}
+        return cls(scale, bound, merges, order, eob, clip, horizon, action_dim, stats, info)
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids."""
+        return len(self._table.lengths)
+
+    def encode(self, actions: Any, *, normalized: bool = False) -> list[list[int]]:
+        """Return the ids of each chunk of `actions [B, T, A]`, in the data's units unless
+        `normalized`; values and coefficients out of range are clipped (`clip_fraction`).
+        """
+        symbols = self._flatten(self.quantize(actions, normalized=normalized))
+        return self._encode_words(bpe.texts(symbols + self.bound, self._counts(symbols)))
+
+    def decode(
+        self,
+        ids: Ids,
+        *,
+        horizon: int | None = None,
+        action_dim: int | None = None,
+        normalized: bool = False,
+        on_error: str = "repair",
+        fallback: np.ndarray | None = None,
+    ) -> Decoded:
+        """Return actions `[B, T, A]` float32, valid `[B]` and info of lists of ids.
+
+        See `rlx.tokenizers.chunks.settle` for `on_error` and `fallback`.
+        """
+        codec = self.codec(horizon, action_dim, normalized=normalized)
+        return decode_ids(codec, ids, on_error, fallback)
+
+    def quantize(self, actions: Any, *, normalized: bool = False) -> np.ndarray:
+        """Return the coefficients Q `[B, T, A]` int32 that `encode` writes down."""
+        chunks = as_chunks(actions)
+        check_shape(chunks.shape[1:], (self.horizon, self.action_dim))
+        Q = self._coefficients(normal(chunks, None if normalized else self.stats))
+        return np.clip(Q, -self.bound, self.bound)
+
+    def clip_fraction(self, actions: Any, *, normalized: bool = False) -> float:
+        """Return the share of numbers that `encode` changes: actions beyond `clip`, coefficients
+        beyond the alphabet.
+        """
+        chunks = as_chunks(actions)
+        x = normal(chunks, None if normalized else self.stats)
+        values = 0.0 if self.clip is None else float((np.abs(x) > self.clip).mean())
+        return values + float((np.abs(self._coefficients(x)) > self.bound).mean())
+
+    def codec(
+        self,
+        horizon: int | None = None,
+        action_dim: int | None = None,
+        *,
+        normalized: bool = False,
+    ) -> Codec:
+        """Return what decodes chunks of this shape under `jit` and constrains their sampling."""
+        T, A = resolve_shape(horizon, action_dim, (self.horizon, self.action_dim))
+        table = self._table
+        scale, offset = scale_and_offset(None if normalized else self.stats, A)
+        place = None
+        if self.order == "dim":
+            place = np.arange(T * A, dtype=np.int32).reshape(A, T).T.reshape(-1, 1)
+        return Codec(
+            lengths=table.lengths,
+            size=np.int32(T * A),
+            eob=np.bool_(self.eob),
+            start=table.start,
+            flat=((table.flat.astype(np.float64) - self.bound) / self.scale).astype(np.float32),
+            basis=basis(T),
+            scale=scale,
+            offset=offset,
+            place=place,
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write `<name>.json` into the folder `path`."""
+        saved = {name: getattr(self, name) for name in FIELDS}
+        files.write(path, self.name, {**saved, "merges": self.merges.tolist()}, self.stats)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read what `save` wrote; the ids are the same, bit for bit."""
+        saved = files.read(path, cls.name)
+        merges = np.array(saved.pop("merges"), np.int32).reshape(-1, 2)
+        return cls(**saved, merges=merges)
+
+    @cached_property
+    def _table(self) -> bpe.Table:
+        return bpe.tables(2 * self.bound + 1, self.merges)
+
+    @cached_property
+    def _encode_words(self) -> Callable[[list[str]], list[list[int]]]:
+        return bpe.encoder(self.merges, self._table)
+
+    def _coefficients(self, x: np.ndarray) -> np.ndarray:
+        """rint(scale DCT(x)) of normalised chunks, `[B, T, A]` int32."""
+        if self.clip is not None:
+            x = np.clip(x, -self.clip, self.clip)
+        return np.rint(dct(x) * x.dtype.type(self.scale)).astype(np.int32)
+
+    def _flatten(self, Q: np.ndarray) -> np.ndarray:
+        return (Q if self.order == "time" else Q.swapaxes(1, 2)).reshape(len(Q), -1)
+
+    def _counts(self, symbols: np.ndarray) -> np.ndarray:
+        """Symbols of each row that are written: all, or up to the last that is not zero."""
+        if not self.eob:
+            return np.full(len(symbols), symbols.shape[1])
+        present = symbols[:, ::-1] != 0
+        return np.where(present.any(1), symbols.shape[1] - present.argmax(1), 0)
+
+
+def _too_small(vocab_size: int, bound: int, scale: float) -> str:
+    fitting = scale * ((vocab_size - 1) // 2) / bound
+    return (
+        f"vocab_size {vocab_size} is smaller than the alphabet of {2 * bound + 1} coefficients; "
+        f"use vocab_size >= {2 * bound + 1} or scale <= {fitting:.3g}"
+    )
+
+
+class DctNoBpeTokenizer(FastTokenizer):
+    """The ablation without byte-pair encoding: each of the T A coefficients is a token."""
+
+    name = "dct"
+
+    @classmethod
+    def fit(cls, actions: Any, *, scale: float = 10.0, **settings: Any) -> Self:
+        """Fit on chunks `[B, T, A]`; `settings` are those of `FastTokenizer.fit`."""
+        fixed = {"vocab_size": None, "eob": False}
+        if given := sorted(fixed.keys() & settings):
+            raise ValueError(f"without merges {', '.join(given)} cannot be chosen")
+        return super().fit(actions, scale=scale, **settings, **fixed)

@@ -41,6 +41,17 @@ class Slots(NamedTuple):
         """Return action ids of model ids; those of other tokens are outside [0, count)."""
         return self.step * (ids - self.first)
 
+    def generated(self, ids: Array) -> Array:
+        """Return action ids of a generated suffix `[B, L]`, -1 from its first end, eos or pad on.
+
+        A token of another kind before that becomes `count`, an unknown action id.
+        """
+        xp = ids.__array_namespace__()
+        ends = (ids == self.end) | (ids == self.eos) | (ids == self.pad)
+        action = self.to_action(ids)
+        action = xp.where((action >= 0) & (action < self.count), action, self.count)
+        return xp.where(xp.cumsum(ends, axis=1) > 0, -1, action)
+
 
 class Codec(NamedTuple):
     """What turns action ids into actions of one shape; arrays only, so it may enter a `jit`."""

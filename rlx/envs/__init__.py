@@ -19,13 +19,13 @@ def make(name: str, impl: str = "auto", **overrides: Any) -> Env:
     """Make the environment `name`; `python -m rlx.envs` lists all names.
 
     Args:
-      name: a classic ("pendulum"), a playground task as playground spells it ("CartpoleSwingup"),
-        or a brax task with its prefix ("brax/inverted_pendulum").
+      name: a classic ("pendulum"), the arm ("reach"), a playground task as playground spells it
+        ("CartpoleSwingup"), or a brax task with its prefix ("brax/inverted_pendulum").
       impl: physics of playground tasks: "jax", "warp" (CUDA only) or "auto"; see
       `rlx.envs.mjx.make`.
       overrides: settings of that environment: keyword arguments of the functions in
-        `rlx.envs.classic`, keys of the playground task's config (`sim_dt=0.005`), or arguments of
-        the brax task (`backend="generalized"`).
+        `rlx.envs.classic` or of `rlx.envs.reach.build`, keys of the playground task's config
+        (`sim_dt=0.005`), or arguments of the brax task (`backend="generalized"`).
 
     Returns:
       One environment without batch axis, time limit or automatic reset, which
@@ -43,6 +43,10 @@ def make(name: str, impl: str = "auto", **overrides: Any) -> Env:
         from rlx.envs import brax
 
         return brax.make(name, **overrides)
+    if name in names.ARM:
+        from rlx.envs import reach
+
+        return reach.make(name, **overrides)
     from rlx.envs import classic
 
     return classic.make(name, **overrides)

@@ -21,11 +21,14 @@ DISC = 0.015  # radius of a disc
 ANNULUS = (0.08, 0.22)  # distances from the base where discs lie
 APART = 0.06  # smallest distance between the centres of two discs
 REACHED = 0.02  # fingertip to the disc's centre: success below it
-PUCK, FINGER = 0.02, 0.008  # radii of the puck and of the fingertip that pushes it
+PUCK, FINGER = 0.03, 0.008  # radii of the puck and of the fingertip that pushes it
 PUSHED = 0.03  # puck to the disc's centre: success below it
-PUSH = (0.06, 0.12)  # distances from a puck to its goal at the start
+# Distances from a puck to its goal at the start. Errors across the way grow e-fold every
+# PUCK + FINGER, so a push much longer could only be done with eyes open.
+PUSH = (0.05, 0.08)
 CLEAR = 0.06  # nearest that a push passes the base: the elbow would flip there
 GAP = 0.01  # between finger and puck before a push
+SLICES = 20  # of one control step, while the finger pushes
 
 REACH_PHRASES = ("reach the {} target", "move to the {} disc", "touch the {} circle", "go to {}")
 PUSH_PHRASES = (
@@ -145,6 +148,17 @@ def pushed(puck: jax.Array, tip: jax.Array) -> jax.Array:
     return tip + away * jnp.maximum(1.0, (PUCK + FINGER) / distance)
 
 
+def slide(puck: jax.Array, q: jax.Array, target: jax.Array) -> jax.Array:
+    """Return where a puck `[2]` is after the lowered finger went from joint angles q to `target`,
+    in slices short enough that it cannot jump over the puck unless it crosses the table at once.
+    """
+
+    def slice_(i: int, puck: jax.Array) -> jax.Array:
+        return pushed(puck, fingertip(q + (target - q) * ((i + 1) / SLICES)))
+
+    return jax.lax.fori_loop(0, SLICES, slice_, puck)
+
+
 def picture(q: jax.Array, scene: Scene) -> jax.Array:
     """Return the table from above, uint8 `[32, 32, 3]`: the arm at `q [2]`, the discs on top."""
     points, pixel = raster.grid(SIZE, VIEW), 2 * VIEW / SIZE
@@ -154,10 +168,10 @@ def picture(q: jax.Array, scene: Scene) -> jax.Array:
         image = raster.paint(
             image, raster.link(points, start, end, _LINK_RADIUS), _LINK_COLOUR, pixel
         )
-    for centre, colour in zip(scene.discs, COLOURS.values()):
-        image = raster.paint(image, raster.disc(points, centre, DISC), colour, pixel)
     if scene.puck is not None:
         image = raster.paint(image, raster.disc(points, scene.puck, PUCK), _PUCK_COLOUR, pixel)
+    for centre, colour in zip(scene.discs, COLOURS.values()):
+        image = raster.paint(image, raster.disc(points, centre, DISC), colour, pixel)
     return raster.to_bytes(image)
 
 

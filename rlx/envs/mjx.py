@@ -13,13 +13,15 @@ import importlib.util
 import subprocess
 import sys
 import warnings
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from rlx.envs import names
-from rlx.envs.adapt import adapt
-from rlx.types import Env
+from rlx.envs.adapt import adapt, like, strong
+from rlx.types import Env, PyTree
 
 IMPLS = ("auto", "jax", "warp")
 MENAGERIE_MB = 550  # size of the git repository; the checkout comes on top
@@ -67,6 +69,38 @@ def setting_names(config: Any, prefix: str = "") -> list[str]:
         if hasattr(value, "items"):
             found += setting_names(value, f"{prefix}{key}.")
     return found
+
+
+class Physics(NamedTuple):
+    """The dynamics of one MuJoCo model as pure functions."""
+
+    reset: Callable[[jax.Array], PyTree]  # qpos [nq] -> data, at rest
+    step: Callable[[PyTree, jax.Array, int], PyTree]  # data, ctrl [nu], frames -> data
+
+
+def compile_xml(xml: str) -> Physics:
+    """Compile a model given as text, for MJX's own implementation in jax.
+
+    `data` is an `mjx.Data`: its `qpos [nq]` and `qvel [nv]` are what callers read. Of an
+    arm of two joints, without contacts, `reset` compiles in 2 s and `step` in 3 s [measured].
+    """
+    import mujoco
+    from mujoco import mjx
+
+    model = mujoco.MjModel.from_xml_string(xml)
+    on_device = mjx.put_model(model, impl="jax")
+
+    def reset(qpos: jax.Array) -> PyTree:
+        data = mjx.make_data(model, impl="jax").replace(qpos=qpos)
+        return jax.tree.map(strong, mjx.forward(on_device, data))
+
+    def step(data: PyTree, ctrl: jax.Array, frames: int) -> PyTree:
+        def frame(_: int, data: PyTree) -> PyTree:
+            return like(mjx.step(on_device, data), data, "mjx")
+
+        return jax.lax.fori_loop(0, frames, frame, data.replace(ctrl=jnp.asarray(ctrl)))
+
+    return Physics(reset, step)
 
 
 def choose_impl(impl: str) -> str:

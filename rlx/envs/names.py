@@ -8,6 +8,8 @@ from rlx.names import nearest, squash
 
 CLASSIC = ("pendulum", "cartpole_swingup", "point_mass")
 
+ARM = ("reach", "push", "reach_mjx", "push_mjx")
+
 # mujoco_playground's dm_control tasks; their models come inside the playground wheel.
 DM_CONTROL = (
     "AcrobotSwingup",
@@ -90,6 +92,7 @@ BRAX = tuple(
 
 FAMILIES = {
     "classic: pure JAX, compiles in a second or two": CLASSIC,
+    "arm: a planar arm told what to do, exact or in MuJoCo (_mjx)": ARM,
     "dm_control: MuJoCo playground": DM_CONTROL,
     "brax: brax's own physics": BRAX,
     "robots: playground with mujoco_menagerie (python -m rlx.envs.mjx --fetch)": MENAGERIE,

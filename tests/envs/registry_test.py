@@ -8,11 +8,12 @@ from rlx import envs
 from rlx.envs import names
 
 
-def test_the_three_families_are_complete():
+def test_the_families_are_complete():
     assert len(names.CLASSIC) == 3
+    assert len(names.ARM) == 4
     assert len(names.DM_CONTROL) == 25
     assert len(names.MENAGERIE) == 29
-    assert len(set(names.ALL)) == len(names.ALL) == 67
+    assert len(set(names.ALL)) == len(names.ALL) == 71
 
 
 @pytest.mark.parametrize(

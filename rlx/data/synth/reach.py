@@ -44,7 +44,7 @@ def generate(
     Raises ValueError for numbers below 1 and unknown splits.
     """
     check(episodes, hz, split)
-    made = jax.device_get(_episodes(_keys(seed, episodes, split), hz, images))
+    made = jax.device_get(_episodes(keys(seed, episodes, split), hz, images))
     return {**made, "prompt": np.array(arm.REACH_PROMPTS)[made["prompt_id"]]}
 
 
@@ -57,7 +57,8 @@ def check(episodes: int, hz: int, split: str) -> None:
         raise ValueError(f"split is one of {', '.join(SPLITS)}, got {split!r}")
 
 
-def _keys(seed: int, episodes: int, split: str) -> jax.Array:
+def keys(seed: int, episodes: int, split: str) -> jax.Array:
+    """Return one key per episode `[episodes]`."""
     key = key_for(seed, SPLITS.index(split), "sample")
     return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.arange(episodes))
 

@@ -89,6 +89,22 @@ class Codec(NamedTuple):
         return 1 if self.place is None else self.place.shape[1]
 
 
+class Encoder(NamedTuple):
+    """What turns actions of one shape into FAST ids on the device; arrays only."""
+
+    basis: Array  # [T, T] float32
+    inverse_scale: Array  # [A] float32, 0 for constant numbers
+    offset: Array  # [A] float32
+    clip: Array  # [] float32 of normalised actions, infinite = none
+    gamma: Array  # [] float32, steps of a coefficient per unit
+    bound: Array  # [] int32, symbol = coefficient + bound
+    eob: Array  # [] bool
+    rank: Array  # [V, V] int16, number of the merge of two ids, M = none
+    merged: Array  # [M] int32, the id that a merge makes
+    alone: Array  # [M] bool, that id may be part of an earlier merge: one place at a time
+    source: Array | None = None  # [T * A] int32 number of a symbol; None = in order
+
+
 def decode(codec: Codec, ids: Array) -> tuple[Array, Array, dict[str, Array]]:
     """Return the actions of `ids [B, L]`, padded with -1, whatever the ids are.
 
@@ -215,3 +231,57 @@ def fix_prefix(actions: Array, executed: Array, memory: float) -> Array:
     gain = kernel[:, :k] @ np.linalg.inv(kernel[:k, :k])
     gain[:k] = np.eye(k)
     return actions + matmul(xp.asarray(gain, dtype=actions.dtype), executed - actions[:, :k])
+
+
+def encode(encoder: Encoder, actions: Array) -> Array:
+    """Return the ids of JAX `actions [B, T, A]` on their device: `[B, T A]`, padded with -1.
+
+    The same byte-pair encoding as the host's, for loops that never leave the accelerator; a
+    coefficient on the edge between two integers may be rounded to the other one.
+    """
+    xp = actions.__array_namespace__()
+    x = (actions - xp.asarray(encoder.offset)) * xp.asarray(encoder.inverse_scale)
+    C = matmul(xp.asarray(encoder.basis), xp.clip(x, -encoder.clip, encoder.clip))
+    Q = xp.rint(C * encoder.gamma).astype(xp.int32)
+    symbols = xp.clip(Q, -encoder.bound, encoder.bound).reshape(len(actions), -1)
+    if encoder.source is not None:
+        symbols = symbols[:, xp.asarray(encoder.source)]
+    tail = xp.cumsum(xp.flip(symbols != 0, axis=1), axis=1) == 0  # zeros that end the row
+    written = ~(xp.asarray(encoder.eob) & xp.flip(tail, axis=1))
+    return merge(encoder, xp.where(written, symbols + encoder.bound, -1))
+
+
+def merge(encoder: Encoder, ids: Array) -> Array:
+    """Return JAX `ids [B, N]`, padded with -1, after all merges: until none applies, each row
+    applies the first merge that it can at all its places, left to right.
+    """
+    import jax
+
+    xp = ids.__array_namespace__()
+    rank, merged = xp.asarray(encoder.rank), xp.asarray(encoder.merged)
+    alone, none = xp.asarray(encoder.alone), len(encoder.merged)
+    row, position = xp.arange(ids.shape[0])[:, None], xp.arange(ids.shape[1])
+
+    def best(ids: Array) -> tuple[Array, Array]:
+        follower = xp.concatenate([ids[:, 1:], xp.full_like(ids[:, :1], -1)], axis=1)
+        ranks = xp.where((ids >= 0) & (follower >= 0), rank[ids, follower], none)
+        return ranks, xp.min(ranks, axis=1, keepdims=True, initial=none)
+
+    def step(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        ids, ranks, lowest = state
+        hit = (ranks == lowest) & (lowest < none)
+        # Hits in a row (of one id repeated) overlap: every other one counts.
+        before = jax.lax.cummax(xp.where(hit, -1, position), axis=1)
+        hit = hit & ((position - before) % 2 == 1)
+        which = xp.minimum(lowest, none - 1)
+        hit = hit & (~alone[which] | (xp.cumsum(hit, axis=1) == 1))
+        swallowed = xp.concatenate([xp.zeros_like(hit[:, :1]), hit[:, :-1]], axis=1)
+        ids = xp.where(hit, merged[which], ids)
+        kept = (ids >= 0) & ~swallowed
+        place = xp.where(kept, xp.cumsum(kept, axis=1) - 1, ids.shape[1])
+        ids = xp.full_like(ids, -1).at[row, place].set(ids, mode="drop")
+        return ids, *best(ids)
+
+    if not none:
+        return ids
+    return jax.lax.while_loop(lambda s: xp.any(s[2] < none), step, (ids, *best(ids)))[0]

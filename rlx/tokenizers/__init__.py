@@ -15,6 +15,8 @@ from rlx.ops.action_tokens import Codec
 from rlx.tokenizers.bins import BinningTokenizer, OpenVLATokenizer
 from rlx.tokenizers.chunks import Decoded, Ids
 from rlx.tokenizers.fast import DctNoBpeTokenizer, FastTokenizer
+from rlx.tokenizers.fsq import FsqTokenizer
+from rlx.tokenizers.hf import PROCESSOR, HFFastTokenizer
 from rlx.tokenizers.stats import NormStats
 
 CLASSES = {
@@ -24,8 +26,11 @@ CLASSES = {
         DctNoBpeTokenizer,
         BinningTokenizer,
         OpenVLATokenizer,
+        HFFastTokenizer,
+        FsqTokenizer,
     )
 }
+LEARNED = (FsqTokenizer.name,)  # trained by a learner, not fitted by `make`
 
 
 class ActionTokenizer(Protocol):
@@ -78,19 +83,26 @@ class ActionTokenizer(Protocol):
 def make(name: str, actions: Any, **settings: Any) -> ActionTokenizer:
     """Fit the tokenizer `name` on chunks `[B, T, A]`; `settings` are those of its `fit`.
 
-    Raises ValueError for an unknown name.
+    Raises ValueError for an unknown name, and for FSQ, which `rlx.agents.fsq` trains.
     """
     if name not in CLASSES:
         raise ValueError(f"unknown tokenizer {name!r}; expected one of {', '.join(CLASSES)}")
+    if name in LEARNED:
+        raise ValueError(f"tokenizer {name!r} is learned: train rlx.agents.{name}, then load it")
     return CLASSES[name].fit(actions, **settings)
 
 
 def load(path: str | Path) -> ActionTokenizer:
-    """Read a tokenizer from its folder; the file in it tells which one it is."""
+    """Read a tokenizer from its folder; the file in it tells which one it is.
+
+    A folder of the public FAST layout is read too.
+    """
     folder = Path(path).expanduser()
     for name, kind in CLASSES.items():
         if (folder / f"{name}.json").is_file():
             return kind.load(folder)
+    if (folder / PROCESSOR).is_file():
+        return HFFastTokenizer.load(folder)
     raise FileNotFoundError(
         f"{folder} holds no tokenizer; expected one of {', '.join(f'{n}.json' for n in CLASSES)}"
     )

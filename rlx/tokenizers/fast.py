@@ -19,7 +19,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from rlx.ops.action_tokens import Codec
+from rlx.ops.action_tokens import Codec, Encoder
 from rlx.ops.dct import basis, dct
 from rlx.tokenizers import bpe, files
 from rlx.tokenizers.chunks import (
@@ -177,6 +177,33 @@ class FastTokenizer:
             scale=scale,
             offset=offset,
             place=place,
+        )
+
+    def encoder(
+        self,
+        horizon: int | None = None,
+        action_dim: int | None = None,
+        *,
+        normalized: bool = False,
+    ) -> Encoder:
+        """Return what encodes chunks of this shape on an accelerator."""
+        T, A = resolve_shape(horizon, action_dim, (self.horizon, self.action_dim))
+        scale, offset = scale_and_offset(None if normalized else self.stats, A)
+        inverse = np.divide(1, scale, out=np.zeros_like(scale), where=scale != 0)
+        rank, alone = bpe.ranks(self.merges, self._table)
+        grid = np.arange(T * A, dtype=np.int32).reshape(T, A)
+        return Encoder(
+            basis=basis(T),
+            inverse_scale=inverse,
+            offset=offset,
+            clip=np.float32(np.inf if self.clip is None else self.clip),
+            gamma=np.float32(self.scale),
+            bound=np.int32(self.bound),
+            eob=np.bool_(self.eob),
+            rank=rank,
+            merged=self._table.merged,
+            alone=alone,
+            source=None if self.order == "time" else grid.T.reshape(-1),
         )
 
     def save(self, path: str | Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Sequence
 from types import ModuleType
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -16,14 +17,20 @@ OFFLINE = (
     "fql", "bfn", "ifql", "fbrac", "fawac", "iql", "rebrac", "rlpd", "diffusion_ql", "idql",
     "bc", "flow_bc", "diffusion_bc",
 )  # fmt: skip
-NAMES = ONLINE + OFFLINE
+SEQUENCE = ("vla",)
+NAMES = ONLINE + OFFLINE + SEQUENCE
 
 
-def make(config: ConfigDict, spec: EnvSpec, axis_name: str | None = None) -> Learner:
-    """Build the learner `config.name` for environments of `spec`; ValueError if unknown."""
+def make(
+    config: ConfigDict, spec: EnvSpec, axis_name: str | None = None, **language: Any
+) -> Learner:
+    """Build the learner `config.name` for environments of `spec`; ValueError if unknown.
+
+    language: what learners of SEQUENCE take beside, `slots` and `codec`.
+    """
     if config.name not in NAMES:
         raise ValueError(unknown(config.name, NAMES))
-    return module(config.name).make(config, spec, axis_name)
+    return module(config.name).make(config, spec, axis_name, **language)
 
 
 def unknown(name: str, names: Sequence[str]) -> str:

@@ -41,6 +41,8 @@ VARIANTS = {
     "tiny": Variant(128, 4, 512, 4, 1, 32),
     "tiny_expert": Variant(64, 4, 256, 4, 1, 32),  # fits beside tiny
     "small_expert": Variant(256, 8, 1024, 8, 1, 64),  # beside small
+    "micro": Variant(64, 2, 256, 4, 1, 16),  # minutes on a CPU
+    "micro_expert": Variant(32, 2, 128, 4, 1, 16),  # beside micro
     "dummy": Variant(64, 4, 128, 8, 1, 16),
 }
 

@@ -70,3 +70,16 @@ def token_scores(
 def row_mean(x: jax.Array, counted: jax.Array) -> jax.Array:
     """Mean of `x [B, L]` over the counted tokens of each row, `[B]`; 0 for a row without any."""
     return jnp.sum(x * counted, axis=-1) / jnp.maximum(counted.sum(-1), 1)
+
+
+def tallies(scores: TokenScores, positions: int) -> dict[str, tuple[jax.Array, jax.Array]]:
+    """Return what is counted as {name: (sum, over)}, so that slices of a batch add up.
+
+    accuracy: of all predicted tokens; accuracy_1 ...: of the first `positions` of each row, one by
+    one; tokens: predicted per row.
+    """
+    counted = scores.counted.astype(jnp.float32)
+    out = {"accuracy": (scores.correct.sum(), counted.sum())}
+    for i in range(min(positions, counted.shape[1])):
+        out[f"accuracy_{i + 1}"] = (scores.correct[:, i].sum(), counted[:, i].sum())
+    return out | {"tokens": (counted.sum(), jnp.float32(len(counted)))}

@@ -11,8 +11,9 @@ are left out (`eob`), so that every prefix of a chunk's ids is a smooth chunk.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -89,24 +90,26 @@ class FastTokenizer:
             raise ValueError(f"clip is a number > 0 or None, got {clip}")
         groups = as_groups(actions)
         stats = fit_stats(groups, norm_mode) if norm_mode else None
-        # Coefficients of the fit set, not clipped to any alphabet yet.
-        open_ended = cls(scale, np.iinfo(np.int32).max, np.zeros((0, 2)), order, eob, clip)
-        found = [open_ended._coefficients(normal(group, stats)) for group in groups]
-        bound = int(np.ceil(WIDER * max(np.abs(q).max() for q in found)))
+        chunks = [normal(group, stats) for group in groups]
+        found = [_coefficients(x, scale, clip) for x in chunks]
+        bound = int(np.ceil(WIDER * max(np.abs(Q).max() for Q in found)))
         alphabet = 2 * bound + 1
+        if bound == 0:
+            warnings.warn("every coefficient rounds to 0: one symbol, no merges", stacklevel=2)
         if vocab_size is None:
             vocab_size = alphabet
         if alphabet > vocab_size:
             raise ValueError(_too_small(vocab_size, bound, scale))
-        horizon, action_dim = (None, None) if allow_any_shape else fitted_shape(groups)
-        flats = [open_ended._flatten(q) for q in found]
-        words = [w for s in flats for w in bpe.texts(s + bound, open_ended._counts(s))]
-        longest = max(s.shape[1] for s in flats)
-        merges = bpe.train(words, alphabet, vocab_size, longest)
-        made = cls(scale, bound, merges, order, eob, clip, horizon, action_dim, stats)
-        ids = [len(i) for i in made._encode_words(words)]
-        info = {"n_chunks": len(words), "mean_tokens": float(np.mean(ids))}
-        return cls(scale, bound, merges, order, eob, clip, horizon, action_dim, stats, info)
+        words = [word for Q in found for word in _words(Q, bound, order, eob)]
+        merges = bpe.train(words, alphabet, vocab_size, longest=max(Q[0].size for Q in found))
+        shape = (None, None) if allow_any_shape else fitted_shape(groups)
+        made = cls(scale, bound, merges, order, eob, clip, *shape, stats)
+        info = {
+            "n_chunks": len(words),
+            "mean_tokens": float(np.mean([len(ids) for ids in made._encode_words(words)])),
+            **_lost(chunks, found, scale, clip),
+        }
+        return replace(made, fit_info=info)
 
     @property
     def vocab_size(self) -> int:
@@ -117,8 +120,8 @@ class FastTokenizer:
         """Return the ids of each chunk of `actions [B, T, A]`, in the data's units unless
         `normalized`; values and coefficients out of range are clipped (`clip_fraction`).
         """
-        symbols = self._flatten(self.quantize(actions, normalized=normalized))
-        return self._encode_words(bpe.texts(symbols + self.bound, self._counts(symbols)))
+        Q = self.coefficients(actions, normalized=normalized)
+        return self._encode_words(_words(Q, self.bound, self.order, self.eob))
 
     def decode(
         self,
@@ -137,21 +140,21 @@ class FastTokenizer:
         codec = self.codec(horizon, action_dim, normalized=normalized)
         return decode_ids(codec, ids, on_error, fallback)
 
-    def quantize(self, actions: Any, *, normalized: bool = False) -> np.ndarray:
-        """Return the coefficients Q `[B, T, A]` int32 that `encode` writes down."""
+    def coefficients(self, actions: Any, *, normalized: bool = False) -> np.ndarray:
+        """Return Q `[B, T, A]` int32 before it is clipped to the alphabet."""
         chunks = as_chunks(actions)
         check_shape(chunks.shape[1:], (self.horizon, self.action_dim))
-        Q = self._coefficients(normal(chunks, None if normalized else self.stats))
-        return np.clip(Q, -self.bound, self.bound)
+        x = normal(chunks, None if normalized else self.stats)
+        return _coefficients(x, self.scale, self.clip)
 
     def clip_fraction(self, actions: Any, *, normalized: bool = False) -> float:
         """Return the share of numbers that `encode` changes: actions beyond `clip`, coefficients
         beyond the alphabet.
         """
-        chunks = as_chunks(actions)
-        x = normal(chunks, None if normalized else self.stats)
+        x = normal(as_chunks(actions), None if normalized else self.stats)
         values = 0.0 if self.clip is None else float((np.abs(x) > self.clip).mean())
-        return values + float((np.abs(self._coefficients(x)) > self.bound).mean())
+        Q = self.coefficients(x, normalized=True)
+        return values + float((np.abs(Q) > self.bound).mean())
 
     def codec(
         self,
@@ -226,21 +229,32 @@ class FastTokenizer:
     def _encode_words(self) -> Callable[[list[str]], list[list[int]]]:
         return bpe.encoder(self.merges, self._table)
 
-    def _coefficients(self, x: np.ndarray) -> np.ndarray:
-        """rint(scale DCT(x)) of normalised chunks, `[B, T, A]` int32."""
-        if self.clip is not None:
-            x = np.clip(x, -self.clip, self.clip)
-        return np.rint(dct(x) * x.dtype.type(self.scale)).astype(np.int32)
 
-    def _flatten(self, Q: np.ndarray) -> np.ndarray:
-        return (Q if self.order == "time" else Q.swapaxes(1, 2)).reshape(len(Q), -1)
+def _coefficients(x: np.ndarray, scale: float, clip: float | None) -> np.ndarray:
+    """rint(scale DCT(x)) of normalised chunks, `[B, T, A]` int32."""
+    if clip is not None:
+        x = np.clip(x, -clip, clip)
+    return np.rint(dct(x) * x.dtype.type(scale)).astype(np.int32)
 
-    def _counts(self, symbols: np.ndarray) -> np.ndarray:
-        """Symbols of each row that are written: all, or up to the last that is not zero."""
-        if not self.eob:
-            return np.full(len(symbols), symbols.shape[1])
-        present = symbols[:, ::-1] != 0
-        return np.where(present.any(1), symbols.shape[1] - present.argmax(1), 0)
+
+def _lost(
+    chunks: list[np.ndarray], found: list[np.ndarray], scale: float, clip: float | None
+) -> dict[str, float]:
+    """Normalised RMSE of the fit set (the DCT keeps it) and the share of clipped numbers."""
+    numbers = sum(x.size for x in chunks)
+    squares = sum(float(np.sum((dct(x) - Q / scale) ** 2)) for x, Q in zip(chunks, found))
+    clipped = 0 if clip is None else sum(int((np.abs(x) > clip).sum()) for x in chunks)
+    return {"rmse": float(np.sqrt(squares / numbers)), "clip_frac": clipped / numbers}
+
+
+def _words(Q: np.ndarray, bound: int, order: str, eob: bool) -> list[str]:
+    """Each chunk of coefficients as one text, with `eob` up to the last that is not zero."""
+    flat = (Q if order == "time" else Q.swapaxes(1, 2)).reshape(len(Q), -1)
+    counts = np.full(len(flat), flat.shape[1])
+    if eob:
+        present = flat[:, ::-1] != 0
+        counts = np.where(present.any(1), counts - present.argmax(1), 0)
+    return bpe.texts(np.clip(flat, -bound, bound) + bound, counts)
 
 
 def _too_small(vocab_size: int, bound: int, scale: float) -> str:

@@ -103,20 +103,23 @@ class HFFastTokenizer:
 
     def encode(self, actions: Any, *, normalized: bool = False) -> list[list[int]]:
         """Return the ids of each chunk of `actions [B, T, A]`."""
-        offsets = self.offsets(actions, normalized=normalized)
-        return [found.ids for found in self._tokenizer.encode_batch_fast(utf8.texts(offsets))]
+        texts = utf8.texts(self.characters(actions, normalized=normalized))
+        return [found.ids for found in self._tokenizer.encode_batch_fast(texts)]
 
-    def offsets(self, actions: Any, *, normalized: bool = False) -> np.ndarray:
-        """Return the characters `[B, T A]` that are written, after clipping and replacement."""
-        wanted = self._wanted(actions, normalized)
-        if self.strict == "reference":
-            return np.maximum(wanted, 0)
-        return self._nearest[np.clip(wanted, 0, len(self._nearest) - 1)]
+    def coefficients(self, actions: Any, *, normalized: bool = False) -> np.ndarray:
+        """Return Q `[B, T, A]` before anything is clipped or replaced."""
+        chunks = as_chunks(actions)
+        check_shape(chunks.shape[1:], (self.horizon, self.action_dim))
+        return _coefficients(normal(chunks, None if normalized else self.stats), self.scale)
+
+    def characters(self, actions: Any, *, normalized: bool = False) -> np.ndarray:
+        """Return the characters `[B, T A]` that are written."""
+        return self._written(self.coefficients(actions, normalized=normalized))
 
     def clip_fraction(self, actions: Any, *, normalized: bool = False) -> float:
         """Return the share of coefficients that are clipped or replaced."""
-        wanted = self._wanted(actions, normalized)
-        return float((wanted != self.offsets(actions, normalized=normalized)).mean())
+        Q = self.coefficients(actions, normalized=normalized)
+        return float((self._written(Q) + self.min_token != Q.reshape(len(Q), -1)).mean())
 
     def decode(
         self,
@@ -257,12 +260,11 @@ class HFFastTokenizer:
             )
         return usable
 
-    def _wanted(self, actions: Any, normalized: bool) -> np.ndarray:
-        """Q - min_token, flattened, `[B, T A]`."""
-        chunks = as_chunks(actions)
-        check_shape(chunks.shape[1:], (self.horizon, self.action_dim))
-        Q = _coefficients(normal(chunks, None if normalized else self.stats), self.scale)
-        return Q.reshape(len(Q), -1) - self.min_token
+    def _written(self, Q: np.ndarray) -> np.ndarray:
+        wanted = Q.reshape(len(Q), -1) - self.min_token
+        if self.strict == "reference":
+            return np.maximum(wanted, 0)
+        return self._nearest[np.clip(wanted, 0, len(self._nearest) - 1)]
 
 
 def _coefficients(x: np.ndarray, scale: float) -> np.ndarray:

@@ -101,10 +101,10 @@ def _read(raw: list[int]) -> tuple[list[int], tuple[int, int, int]] | None:
     return out, (entry, largest, -1 if lead is None else lead)
 
 
-def texts(offsets: np.ndarray) -> list[str]:
-    """Return `offsets [B, N]` as B texts, one character per coefficient."""
-    text = offsets.astype("<u4").tobytes().decode("utf-32-le")
-    return [text[i : i + offsets.shape[1]] for i in range(0, len(text), offsets.shape[1])]
+def texts(characters: np.ndarray) -> list[str]:
+    """Return code points `[B, N]` as B texts."""
+    text = characters.astype("<u4").tobytes().decode("utf-32-le")
+    return [text[i : i + characters.shape[1]] for i in range(0, len(text), characters.shape[1])]
 
 
 def train(words: list[str], largest: int, vocab_size: int) -> str:

@@ -101,7 +101,6 @@ class Encoder(NamedTuple):
     eob: Array  # [] bool
     rank: Array  # [V, V] int16, number of the merge of two ids, M = none
     merged: Array  # [M] int32, the id that a merge makes
-    alone: Array  # [M] bool, that id may be part of an earlier merge: one place at a time
     source: Array | None = None  # [T * A] int32 number of a symbol; None = in order
 
 
@@ -259,7 +258,7 @@ def merge(encoder: Encoder, ids: Array) -> Array:
 
     xp = ids.__array_namespace__()
     rank, merged = xp.asarray(encoder.rank), xp.asarray(encoder.merged)
-    alone, none = xp.asarray(encoder.alone), len(encoder.merged)
+    none = len(encoder.merged)
     row, position = xp.arange(ids.shape[0])[:, None], xp.arange(ids.shape[1])
 
     def best(ids: Array) -> tuple[Array, Array]:
@@ -274,7 +273,6 @@ def merge(encoder: Encoder, ids: Array) -> Array:
         before = jax.lax.cummax(xp.where(hit, -1, position), axis=1)
         hit = hit & ((position - before) % 2 == 1)
         which = xp.minimum(lowest, none - 1)
-        hit = hit & (~alone[which] | (xp.cumsum(hit, axis=1) == 1))
         swallowed = xp.concatenate([xp.zeros_like(hit[:, :1]), hit[:, :-1]], axis=1)
         ids = xp.where(hit, merged[which], ids)
         kept = (ids >= 0) & ~swallowed

@@ -79,17 +79,11 @@ def tables(alphabet: int, merges: np.ndarray) -> Table:
     return Table(lengths, start, flat, np.array(merged, np.int32))
 
 
-def ranks(merges: np.ndarray, table: Table) -> tuple[np.ndarray, np.ndarray]:
-    """Return the number of the merge of every two ids `[V, V]` (int16, M = none), and which merges
-    make an id that an earlier merge made already `[M]`.
-    """
-    V, M = len(table.lengths), len(merges)
-    rank = np.full((V, V), M, np.int16)
-    order = np.arange(M)[::-1]  # the first of equal pairs is written last
-    rank[merges[order, 0], merges[order, 1]] = order
-    first = np.full(V, M)
-    np.minimum.at(first, table.merged, np.arange(M))
-    return rank, first[table.merged] < np.arange(M)
+def ranks(merges: np.ndarray, vocab_size: int) -> np.ndarray:
+    """Return the number of the merge of every two ids `[V, V]` (int16, M = none)."""
+    rank = np.full((vocab_size, vocab_size), len(merges), np.int16)
+    rank[merges[:, 0], merges[:, 1]] = np.arange(len(merges))
+    return rank
 
 
 def encoder(merges: np.ndarray, table: Table) -> Callable[[list[str]], list[list[int]]]:

@@ -193,7 +193,6 @@ class FastTokenizer:
         T, A = resolve_shape(horizon, action_dim, (self.horizon, self.action_dim))
         scale, offset = scale_and_offset(None if normalized else self.stats, A)
         inverse = np.divide(1, scale, out=np.zeros_like(scale), where=scale != 0)
-        rank, alone = bpe.ranks(self.merges, self._table)
         grid = np.arange(T * A, dtype=np.int32).reshape(T, A)
         return Encoder(
             basis=basis(T),
@@ -203,9 +202,8 @@ class FastTokenizer:
             gamma=np.float32(self.scale),
             bound=np.int32(self.bound),
             eob=np.bool_(self.eob),
-            rank=rank,
+            rank=bpe.ranks(self.merges, self.vocab_size),
             merged=self._table.merged,
-            alone=alone,
             source=None if self.order == "time" else grid.T.reshape(-1),
         )
 

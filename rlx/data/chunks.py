@@ -30,7 +30,8 @@ class Episode(NamedTuple):
 
     state: np.ndarray  # [T, S]
     actions: np.ndarray  # [T, A]
-    prompts: Sequence[str]  # sentences that say the same; a sample takes one of them
+    # K sentences for each step, [K][T], that say the same; a sample takes one that is not empty.
+    prompts: Sequence[Sequence[str]]
     images: Mapping[str, Sequence[np.ndarray]]  # camera: T images, which may be decoded on access
 
 
@@ -105,7 +106,7 @@ class ChunkSource:
         batch: Batch = {
             "state": np.stack([e.state[t] for e, _, t in samples]).astype(np.float32),
             "actions": np.stack([self._chunk(e, n, t) for e, n, t in samples]),
-            "prompt": [e.prompts[choice(n, t, len(e.prompts))] for e, n, t in samples],
+            "prompt": [_sentence(e, n, t) for e, n, t in samples],
             "episode": numbers,
             "step": steps,
         }
@@ -189,6 +190,11 @@ def check_mask(name: str, mask: np.ndarray, dims: int, at_most: bool = False) ->
         return
     limit = "at most " if at_most else ""
     raise ValueError(f"{name} has {limit}one entry per action dimension ({dims}), got {len(mask)}")
+
+
+def _sentence(episode: Episode, number: int, step: int) -> str:
+    sentences = [str(column[step]) for column in episode.prompts if column[step]] or [""]
+    return sentences[choice(number, step, len(sentences))]
 
 
 def choice(episode: int, step: int, count: int) -> int:

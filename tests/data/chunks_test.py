@@ -33,7 +33,7 @@ def store(kept=None, cameras=("base",)):
             Episode(
                 state=rng.normal(size=(n, 3)),
                 actions=rng.normal(size=(n, 2)),
-                prompts=[f"task {e}", f"do {e}"] if e == 2 else [f"task {e}"],
+                prompts=[[f"task {e}"] * n, [f"do {e}" if e == 2 else ""] * n],
                 images={camera: Lazy(e, n) for camera in cameras},
             )
             for e, n in enumerate(LENGTHS)
@@ -74,7 +74,7 @@ def test_every_step_begins_a_chunk_that_stays_in_its_episode(zero_pad, delta):
         )
         np.testing.assert_allclose(batch["state"][row], data[e].state[t], atol=1e-6)
         np.testing.assert_array_equal(batch["images"]["base"][row], np.full((4, 6, 3), 10 * e + t))
-        assert batch["prompt"][row] in data[e].prompts
+        assert batch["prompt"][row] in {sentences[t] for sentences in data[e].prompts} - {""}
     assert batch["actions"].dtype == batch["state"].dtype == np.float32
     assert batch["image_mask"]["base"].all()
 
@@ -159,7 +159,7 @@ def test_images_of_two_sizes_ask_for_a_common_one():
         ),
         (
             lambda: ChunkSource(
-                ListStore([Episode(np.zeros((2, 1)), np.zeros((2, 2)), [""], {})]),
+                ListStore([Episode(np.zeros((2, 1)), np.zeros((2, 2)), [], {})]),
                 2,
                 delta=[False, True],
             ).batch(np.arange(2)),

@@ -99,8 +99,7 @@ class Encoder(NamedTuple):
     gamma: Array  # [] float32, steps of a coefficient per unit
     bound: Array  # [] int32, symbol = coefficient + bound
     eob: Array  # [] bool
-    rank: Array  # [V, V] int16, number of the merge of two ids, M = none
-    merged: Array  # [M] int32, the id that a merge makes
+    rank: Array  # [V, V] int16, number of the merge of two ids; V = none
     source: Array | None = None  # [T * A] int32 number of a symbol; None = in order
 
 
@@ -247,18 +246,19 @@ def encode(encoder: Encoder, actions: Array) -> Array:
         symbols = symbols[:, xp.asarray(encoder.source)]
     tail = xp.cumsum(xp.flip(symbols != 0, axis=1), axis=1) == 0  # zeros that end the row
     written = ~(xp.asarray(encoder.eob) & xp.flip(tail, axis=1))
-    return merge(encoder, xp.where(written, symbols + encoder.bound, -1))
+    ids = xp.where(written, symbols + encoder.bound, -1)
+    return merge(xp.asarray(encoder.rank), 2 * encoder.bound + 1, ids)
 
 
-def merge(encoder: Encoder, ids: Array) -> Array:
+def merge(rank: Array, alphabet: Array | int, ids: Array) -> Array:
     """Return JAX `ids [B, N]`, padded with -1, after all merges: until none applies, each row
     applies the first merge that it can at all its places, left to right.
+
+    rank: `[V, V]`, number of the merge of two ids, V = none; merge m makes the id alphabet + m.
     """
     import jax
 
-    xp = ids.__array_namespace__()
-    rank, merged = xp.asarray(encoder.rank), xp.asarray(encoder.merged)
-    none = len(encoder.merged)
+    xp, none = ids.__array_namespace__(), len(rank)
     row, position = xp.arange(ids.shape[0])[:, None], xp.arange(ids.shape[1])
 
     def best(ids: Array) -> tuple[Array, Array]:
@@ -272,14 +272,11 @@ def merge(encoder: Encoder, ids: Array) -> Array:
         # Hits in a row (of one id repeated) overlap: every other one counts.
         before = jax.lax.cummax(xp.where(hit, -1, position), axis=1)
         hit = hit & ((position - before) % 2 == 1)
-        which = xp.minimum(lowest, none - 1)
         swallowed = xp.concatenate([xp.zeros_like(hit[:, :1]), hit[:, :-1]], axis=1)
-        ids = xp.where(hit, merged[which], ids)
+        ids = xp.where(hit, alphabet + lowest, ids)
         kept = (ids >= 0) & ~swallowed
         place = xp.where(kept, xp.cumsum(kept, axis=1) - 1, ids.shape[1])
         ids = xp.full_like(ids, -1).at[row, place].set(ids, mode="drop")
         return ids, *best(ids)
 
-    if not none:
-        return ids
     return jax.lax.while_loop(lambda s: xp.any(s[2] < none), step, (ids, *best(ids)))[0]

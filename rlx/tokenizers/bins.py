@@ -26,6 +26,7 @@ from rlx.tokenizers.chunks import (
     fitted_shape,
     normal,
     resolve_shape,
+    rows,
     scale_and_offset,
 )
 from rlx.tokenizers.stats import NormStats
@@ -69,7 +70,7 @@ class BinningTokenizer:
         chunks = as_chunks(actions)
         check_shape(chunks.shape[1:], (self.horizon, self.action_dim))
         x = normal(chunks, None if normalized else self.stats)
-        return self.digits(x).reshape(len(x), -1).tolist()
+        return rows(self.digits(x)).tolist()
 
     def decode(
         self,

@@ -24,7 +24,6 @@ class Table(NamedTuple):
     lengths: np.ndarray  # [V] int32
     start: np.ndarray  # [V] int32
     flat: np.ndarray  # [sum of lengths] int16 symbols
-    merged: np.ndarray  # [M] int32, the id that each merge makes
 
 
 def texts(symbols: np.ndarray, counts: np.ndarray) -> list[str]:
@@ -61,27 +60,28 @@ def train(words: Iterable[str], alphabet: int, vocab_size: int, longest: int) ->
 
 
 def tables(alphabet: int, merges: np.ndarray) -> Table:
-    """Return the expansion of every id; two merges that spell the same symbols share one id."""
+    """Return the expansion of every id; merge m makes the id alphabet + m.
+
+    ValueError for merges of ids not made yet, or that spell what another id does (training finds
+    none: of two ways to spell a word, the pair merged first rules the other out).
+    """
     spelled = [(i,) for i in range(alphabet)]
-    known = {word: i for i, word in enumerate(spelled)}
-    merged = []
     for left, right in merges.tolist():
-        if max(left, right) >= len(spelled) or min(left, right) < 0:
-            raise ValueError(f"merge {len(merged)} of ids {left}, {right} names an id not yet made")
-        word = spelled[left] + spelled[right]
-        if word not in known:
-            known[word] = len(spelled)
-            spelled.append(word)
-        merged.append(known[word])
+        if not (0 <= left < len(spelled) and 0 <= right < len(spelled)):
+            raise ValueError(
+                f"merge {len(spelled) - alphabet} of ids {left}, {right}: not yet made"
+            )
+        spelled.append(spelled[left] + spelled[right])
+    if len(set(spelled)) < len(spelled):
+        raise ValueError("two merges spell the same symbols")
     lengths = np.array([len(word) for word in spelled], np.int32)
     flat = np.array([symbol for word in spelled for symbol in word], np.int16)
-    start = np.cumsum(lengths, dtype=np.int32) - lengths
-    return Table(lengths, start, flat, np.array(merged, np.int32))
+    return Table(lengths, np.cumsum(lengths, dtype=np.int32) - lengths, flat)
 
 
 def ranks(merges: np.ndarray, vocab_size: int) -> np.ndarray:
-    """Return the number of the merge of every two ids `[V, V]` (int16, M = none)."""
-    rank = np.full((vocab_size, vocab_size), len(merges), np.int16)
+    """Return the number of the merge of every two ids `[V, V]` (int16, V = none)."""
+    rank = np.full((vocab_size, vocab_size), vocab_size, np.int16)
     rank[merges[:, 0], merges[:, 1]] = np.arange(len(merges))
     return rank
 

@@ -26,9 +26,9 @@ def as_chunks(actions: Any) -> np.ndarray:
         chunks = chunks.astype(np.float32)
     if chunks.ndim not in (2, 3):
         raise ValueError(f"actions are [B, T, A] or [T, A], got shape {chunks.shape}")
+    if 0 in chunks.shape[-2:]:
+        raise ValueError(f"actions have no numbers: shape {chunks.shape}")
     chunks = chunks.reshape(-1, *chunks.shape[-2:])
-    if 0 in chunks.shape[1:]:
-        raise ValueError(f"actions have no numbers: shape {np.shape(actions)}")
     if not np.isfinite(chunks).all():
         sample, step, dim = np.argwhere(~np.isfinite(chunks))[0]
         raise ValueError(
@@ -55,8 +55,13 @@ def as_groups(actions: Any) -> list[np.ndarray]:
 
 def fit_stats(groups: list[np.ndarray], mode: str) -> NormStats:
     """Return the statistics of all steps of all groups of chunks."""
-    rows = [group.reshape(-1, group.shape[-1]) for group in groups]
-    return NormStats.fit(np.concatenate(rows) if len(rows) > 1 else rows[0], mode)
+    steps = [group.reshape(-1, group.shape[-1]) for group in groups]
+    return NormStats.fit(np.concatenate(steps) if len(steps) > 1 else steps[0], mode)
+
+
+def rows(chunks: np.ndarray) -> np.ndarray:
+    """Return `[B, T, A]` as `[B, T A]`, B = 0 included."""
+    return chunks.reshape(len(chunks), chunks.shape[1] * chunks.shape[2])
 
 
 def normal(chunks: np.ndarray, stats: NormStats | None) -> np.ndarray:

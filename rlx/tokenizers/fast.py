@@ -34,6 +34,7 @@ from rlx.tokenizers.chunks import (
     fitted_shape,
     normal,
     resolve_shape,
+    rows,
     scale_and_offset,
 )
 from rlx.tokenizers.stats import NormStats
@@ -203,7 +204,6 @@ class FastTokenizer:
             bound=np.int32(self.bound),
             eob=np.bool_(self.eob),
             rank=bpe.ranks(self.merges, self.vocab_size),
-            merged=self._table.merged,
             source=None if self.order == "time" else grid.T.reshape(-1),
         )
 
@@ -247,7 +247,7 @@ def _lost(
 
 def _words(Q: np.ndarray, bound: int, order: str, eob: bool) -> list[str]:
     """Each chunk of coefficients as one text, with `eob` up to the last that is not zero."""
-    flat = (Q if order == "time" else Q.swapaxes(1, 2)).reshape(len(Q), -1)
+    flat = rows(Q if order == "time" else Q.swapaxes(1, 2))
     counts = np.full(len(flat), flat.shape[1])
     if eob:
         present = flat[:, ::-1] != 0

@@ -32,6 +32,7 @@ from rlx.tokenizers.chunks import (
     fitted_shape,
     normal,
     resolve_shape,
+    rows,
     scale_and_offset,
 )
 from rlx.tokenizers.stats import NormStats
@@ -91,7 +92,7 @@ class HFFastTokenizer:
                 f"{high - low} coefficients leave fewer than {TIGHT} of {vocab_size} ids to merges",
                 stacklevel=2,
             )
-        words = [word for q in found for word in utf8.texts(q.reshape(len(q), -1) - low)]
+        words = [word for q in found for word in utf8.texts(rows(q) - low)]
         horizon, action_dim = (None, None) if allow_any_shape else fitted_shape(groups)
         rust = utf8.train(words, int(high - low), vocab_size)
         return cls(rust, scale, int(low), int(high), strict, horizon, action_dim, stats)
@@ -119,7 +120,7 @@ class HFFastTokenizer:
     def clip_fraction(self, actions: Any, *, normalized: bool = False) -> float:
         """Return the share of coefficients that are clipped or replaced."""
         Q = self.coefficients(actions, normalized=normalized)
-        return float((self._written(Q) + self.min_token != Q.reshape(len(Q), -1)).mean())
+        return float((self._written(Q) + self.min_token != rows(Q)).mean())
 
     def decode(
         self,
@@ -261,7 +262,7 @@ class HFFastTokenizer:
         return usable
 
     def _written(self, Q: np.ndarray) -> np.ndarray:
-        wanted = Q.reshape(len(Q), -1) - self.min_token
+        wanted = rows(Q) - self.min_token
         if self.strict == "reference":
             return np.maximum(wanted, 0)
         return self._nearest[np.clip(wanted, 0, len(self._nearest) - 1)]

@@ -26,6 +26,7 @@ NEVER = {
     "envs": {"agents", "train"},
     "data": {"agents", "train"},
     "train": {"agents"},
+    "serve": {"envs", "data", "train"},
 }
 # Rooms that may import nothing of rlx but themselves and these.
 ONLY = {
@@ -422,6 +423,8 @@ PLANTED = [
         "import importlib\nimportlib.import_module('rlx.infra.config')",
         "nn imports nothing",
     ),
+    ("rlx/serve/server.py", "from rlx.data import chunks", "serve never imports data"),
+    ("rlx/serve/server.py", "def f():\n    import rlx.envs.mjx", "serve never imports envs"),
     ("rlx/types.py", "from rlx.ops import td", "types imports nothing of rlx"),
     ("rlx/names.py", "from rlx.types import Env", "names imports nothing of rlx"),
     ("rlx/names.py", "import numpy", "names is pure Python"),
@@ -485,6 +488,7 @@ HONEST = [
     ),
     ("rlx/agents/__init__.py", "from rlx.agents import sac"),
     ("rlx/agents/sac.py", "from rlx.names import nearest"),
+    ("rlx/serve/vla.py", "from rlx.agents import vla\nfrom rlx.infra import checkpoint"),
     ("rlx/infra/errors.py", "from rlx.names import nearest"),
     ("rlx/envs/core.py", "from rlx.names import nearest"),
     ("rlx/envs/mjx.py", "def f():\n    from mujoco_playground import registry\n    import mujoco"),

@@ -1,0 +1,1 @@
+"""A trained policy behind a websocket, and the client that a robot runs."""

@@ -280,7 +280,7 @@ def test_by_default_nobody_outside_this_machine_is_served():
 
 
 def test_bad_options_raise_before_anybody_connects():
-    before = threading.active_count()
+    before = set(threading.enumerate())
     for bad, says in (
         (options(max_batch=3), "max_batch is a power of two, got 3"),
         (options(max_wait_ms=-1), "max_wait_ms is >= 0, got -1"),
@@ -296,8 +296,9 @@ def test_bad_options_raise_before_anybody_connects():
         serve(Doubling(), options(), example={})  # the example does not fit the policy
     with background(Doubling()) as port, pytest.raises(OSError):
         serve(Doubling(), options(port=port))
-    time.sleep(0.1)
-    assert threading.active_count() == before
+    for thread in set(threading.enumerate()) - before:
+        thread.join(timeout=10)
+        assert not thread.is_alive()
 
 
 def test_the_command_serves_until_it_is_interrupted(tmp_path):

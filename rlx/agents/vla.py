@@ -55,6 +55,7 @@ def get_config() -> ConfigDict:
             expert="pi05",  # of the flow: pi0 or pi05
             expert_decoder="tiny_expert",  # same depth, kv and head_dim as `decoder`
             vocab_size=512,  # text and action tokens
+            state_input="text",  # part of the text, or numbers: one embedded token per number
             lr=1e-3,  # AdamW, peak
             schedule="constant",  # after the warm-up: constant or cosine
             warmup_steps=100,  # gradient steps
@@ -106,17 +107,18 @@ def policy(state: State) -> PyTree:
 
 
 def load(state: State, params: PyTree) -> State:
-    """Return `state` with all of its parameters replaced by those of `params` of the same paths.
+    """Return `state` with all of its parameters replaced by those of the same paths in `params`.
 
-    Raises ValueError naming paths that `params` lacks or whose shapes differ.
+    Moving average and optimiser start anew. Raises ValueError naming what is missing or misfits.
     """
     new = partition.paths(params)
 
     def take(old: PyTree) -> PyTree:
         flat = partition.paths(old)
-        wrong = [p for p in flat if p not in new or new[p].shape != flat[p].shape]
+        shapes = {p: new[p].shape if p in new else "nothing" for p in flat}
+        wrong = [f"{p} {shapes[p]} for {x.shape}" for p, x in flat.items() if shapes[p] != x.shape]
         if wrong:
-            raise ValueError(f"parameters missing or of another shape: {', '.join(wrong)}")
+            raise ValueError(f"these parameters do not fit the model: {'; '.join(wrong)}")
         return partition.tree_of({p: jnp.asarray(new[p], x.dtype) for p, x in flat.items()})
 
     learned = take(state.params)
@@ -192,9 +194,8 @@ def make(
         """The loss of some rows, and what is counted: {name: (sum, over)}. keys: one per row."""
         image_keys, flow_keys = jax.vmap(lambda key: jax.random.split(key), out_axes=1)(keys)
         images = vl.prepare(nets, batch.images, image_keys if train and config.augment else None)
-        seq = vl.sequence(
-            nets, params, batch.tokens, batch.segment, batch.mask_ar, images, batch.image_mask
-        )
+        text = batch.tokens, batch.segment, batch.mask_ar
+        seq = vl.sequence(nets, params, text, images, batch.image_mask, batch.extras.get("state"))
         y, kv = vl.read(nets, params, seq)
         loss, counts = jnp.float32(0.0), {}
         if says:
@@ -242,7 +243,7 @@ def make(
         params = policy(state)
         images = vl.prepare(nets, obs.get("images", {}))
         text, present = (obs["tokens"], obs["segment"], obs["mask_ar"]), obs.get("image_mask", {})
-        seq = vl.sequence(nets, params, *text, images, present)
+        seq = vl.sequence(nets, params, text, images, present, obs.get("state"))
         if flows:
             return flow_actions(params, seq, obs.get("state"), keys)
         pick = sampler(keys, state.hp["temperature"]) if explore else greedy

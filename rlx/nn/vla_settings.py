@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import jax.numpy as jnp
@@ -22,6 +23,7 @@ from rlx.types import EnvSpec
 CHOICES = {
     "head": ("tokens", "flow", "both"),
     "expert": action_expert.KINDS,
+    "state_input": ("text", "numbers"),
     "schedule": SCHEDULES,
     "dtype": ("float32", "bfloat16"),
     "frozen_dtype": ("float32", "bfloat16"),
@@ -62,6 +64,13 @@ def check(config: Any, spec: EnvSpec, slots: Slots | None, codec: Codec | None) 
     for name, least in COUNTS.items():
         if config[name] != int(config[name]) or config[name] < least:
             raise ValueError(f"learner.{name} is a whole number >= {least}, got {config[name]}")
+    for name in ("freeze", "learn"):
+        try:
+            re.compile(config[name])
+        except re.error as error:
+            raise ValueError(
+                f"learner.{name} is a regular expression, got {config[name]!r}: {error}"
+            ) from None
     if len(spec.action.shape) != 2 or not np.issubdtype(spec.action.dtype, np.floating):
         raise ValueError(f"vla needs chunks of float actions (T, A), got {spec.action}")
     if not isinstance(spec.obs, dict):
@@ -71,6 +80,8 @@ def check(config: Any, spec: EnvSpec, slots: Slots | None, codec: Codec | None) 
             raise ValueError(f"camera {name!r} is an image (H, W, 3), got {spec.obs[name].shape}")
     if config.head != "tokens" and config.expert == "pi0" and "state" not in spec.obs:
         raise ValueError("learner.expert = 'pi0' reads the state, and spec.obs has none: use pi05")
+    if config.state_input == "numbers" and "state" not in spec.obs:
+        raise ValueError("learner.state_input = 'numbers' reads the state, and spec.obs has none")
     if config.head != "flow":
         _check_tokens(config, spec, slots, codec)
 
@@ -128,7 +139,7 @@ def build(config: Any, spec: EnvSpec) -> Networks:
         rank = lora(config, "expert_")
         A = spec.action.shape[1]
         expert = ActionExpert(small, config.expert, A, rank, dtype, config.remat)
-    return Networks(llm, img, expert, cameras(spec))
+    return Networks(llm, img, expert, cameras(spec), config.state_input == "numbers")
 
 
 def lora(config: Any, prefix: str = "") -> Lora | None:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from decoder_numpy import norm, numpy_decoder
 
 from rlx.nn.transformer import VARIANTS, Decoder, Variant, variant
 from rlx.ops import masks
@@ -34,51 +35,6 @@ def built(name, **options):
 def inputs(shape, seed=0):
     x = np.float32(np.random.default_rng(seed).normal(size=(B, S, shape.width)))
     return x, masks.positions(SEGMENT), masks.prefix_lm(AR, SEGMENT)
-
-
-def gelu(x):
-    return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
-
-
-def norm(x, scale):
-    return x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-6) * (1 + scale)
-
-
-def turn(x, positions):
-    half = x.shape[-1] // 2
-    z = x[..., :half] + 1j * x[..., half:]
-    z = z * np.exp(1j * positions[:, None] * 10_000.0 ** (-np.arange(half) / half))
-    return np.concatenate([z.real, z.imag], -1)
-
-
-def numpy_decoder(p, v, x, positions, mask):
-    """One row, head by head, query by query."""
-    if v.max_positions:
-        x = x + p["positions"][positions] * np.sqrt(v.width)
-    for layer in range(v.depth):
-        q = jax.tree.map(lambda leaf: leaf[layer], p["layers"])
-        y = norm(x, q["attention_norm"]["scale"])
-        attention = q["attention"]
-        out = np.zeros_like(x)
-        for head in range(v.heads):
-            group = head // (v.heads // v.kv)
-            query = y @ attention["q"]["w"][head]
-            key, value = (y @ attention["kv"]["w"][i, group] for i in (0, 1))
-            if not v.max_positions:
-                query, key = turn(query, positions), turn(key, positions)
-            for i in range(len(x)):
-                if mask[i].any():
-                    weight = np.exp(key[mask[i]] @ query[i] / np.sqrt(v.head_dim))
-                    mixed = weight / weight.sum() @ value[mask[i]]
-                    out[i] += mixed @ attention["out"]["w"][head]
-        x = x + out
-        y, mlp = norm(x, q["mlp_norm"]["scale"]), q["mlp"]
-        if v.gated:
-            hidden = gelu(y @ mlp["gating"]["w"][0]) * (y @ mlp["gating"]["w"][1])
-        else:
-            hidden = gelu(y @ mlp["up"]["w"])
-        x = x + hidden @ mlp["linear"]["w"]
-    return norm(x, p["final_norm"]["scale"])
 
 
 @pytest.mark.parametrize("name", SHAPES)

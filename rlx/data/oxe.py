@@ -29,7 +29,7 @@ class Adapter(NamedTuple):
     gripper: Callable[[np.ndarray], np.ndarray]  # [T] as recorded -> 0 open, 1 closed
     still: Sequence[bool]  # [A] True: 0 is standing still (differences, velocities)
     prompts: Sequence[str]  # sentences, of which empty ones do not count
-    hz: int  # control frequency; a chunk is one second
+    hz: int  # control frequency; a chunk is one second by default
     weight: float  # in mixtures, times the number of samples
     kept: Callable[[Mapping[str, Any]], np.ndarray] | None = None  # episode -> bool [T], see Store
 
@@ -179,13 +179,16 @@ class Store:
 def chunks(
     folder: str | Path,
     name: str,
+    horizon: int | None = None,
     split: str = "train",
     image_size: tuple[int, int] | None = (224, 224),
 ) -> ChunkSource:
-    """Return the one-second chunks of an RLDS folder, read by the adapter `name`."""
+    """Return the chunks of an RLDS folder, read by the adapter `name`: of one second, or of
+    `horizon` steps.
+    """
     store = Store(folder, name, split)
-    adapter = store.adapter
-    return ChunkSource(store, adapter.hz, zero_pad=adapter.still, image_size=image_size)
+    horizon = store.adapter.hz if horizon is None else horizon
+    return ChunkSource(store, horizon, zero_pad=store.adapter.still, image_size=image_size)
 
 
 class _OneOf(Sequence[np.ndarray]):

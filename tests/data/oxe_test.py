@@ -141,6 +141,7 @@ def test_droid(tmp_path, name, key):
         (e, t) for e in (0, 2) for t in (0, 1, 3, 4, 5)
     ]
     assert batch["actions"].shape == (10, 15, 8)  # one second at 15 Hz
+    assert oxe.chunks(folder, name, 4).batch(np.arange(1))["actions"].shape == (1, 4, 8)
     last = batch["actions"][-1]
     np.testing.assert_array_equal(last[1:, 7], [last[0, 7]] * 14)  # the gripper stays
     still = np.zeros(7) if name == "droid" else last[0, :7]

@@ -34,12 +34,13 @@ class Batcher:
 
     def __init__(self, policy: Policy, max_batch: int = 8, max_wait_ms: float = 5.0):
         """max_batch: most observations in a call, a power of two.   max_wait_ms: how long the first
-        one of a batch waits for others.
+        one of a batch waits for others, while there are `clients` that could send one.
         """
         if max_batch < 1 or max_batch & (max_batch - 1):
             raise ValueError(f"max_batch is a power of two, got {max_batch}")
         if max_wait_ms < 0:
             raise ValueError(f"max_wait_ms is >= 0, got {max_wait_ms}")
+        self.clients = 0  # connected now; each has one request under way at most
         self._policy, self._max_batch, self._max_wait = policy, max_batch, max_wait_ms / 1000
         self._queue: asyncio.Queue[tuple[Message, asyncio.Future[Answer]]] = asyncio.Queue()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="policy")
@@ -84,7 +85,7 @@ class Batcher:
                 batch.append(self._queue.get_nowait())
                 continue
             left = deadline - time.monotonic()
-            if left <= 0:
+            if left <= 0 or len(batch) >= self.clients:
                 break
             try:
                 batch.append(await asyncio.wait_for(self._queue.get(), left))

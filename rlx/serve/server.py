@@ -131,23 +131,33 @@ def _health(connection: Any, request: Any) -> Any:
 
 
 async def _talk(socket: Any, batcher: Batcher, hello: bytes, debug: bool) -> None:
-    """Answer one client until it leaves, or says what cannot be answered."""
+    """Answer one client until it leaves."""
     from websockets.exceptions import ConnectionClosed
 
-    with suppress(ConnectionClosed):
-        await socket.send(hello)
-        previous: float | None = None
-        while True:
-            data = await socket.recv()
-            start = time.monotonic()
-            try:
-                reply = await _reply(data, batcher, previous)
-            except Exception as error:  # whatever a message causes ends its connection only
-                await socket.send(_text(error, debug))
-                await socket.close(_INTERNAL_ERROR, "the request could not be answered")
-                return
-            await socket.send(reply)
-            previous = time.monotonic() - start
+    batcher.clients += 1
+    try:
+        await _conversation(socket, batcher, hello, debug)
+    except ConnectionClosed:
+        return  # how every conversation ends
+    finally:
+        batcher.clients -= 1
+
+
+async def _conversation(socket: Any, batcher: Batcher, hello: bytes, debug: bool) -> None:
+    """Answer one message after the other, until one cannot be answered."""
+    await socket.send(hello)
+    previous: float | None = None
+    while True:
+        data = await socket.recv()
+        start = time.monotonic()
+        try:
+            reply = await _reply(data, batcher, previous)
+        except Exception as error:  # whatever a message causes ends its connection only
+            await socket.send(_text(error, debug))
+            await socket.close(_INTERNAL_ERROR, "the request could not be answered")
+            return
+        await socket.send(reply)
+        previous = time.monotonic() - start
 
 
 async def _reply(data: bytes | str, batcher: Batcher, previous: float | None) -> bytes:

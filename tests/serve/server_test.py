@@ -126,15 +126,22 @@ def test_32_clients_at_once_get_their_own_answers_in_few_calls():
     assert len(policy.threads) == 1
 
 
-def test_a_lone_observation_waits_no_longer_than_told():
-    with background(Doubling(), options(max_wait_ms=300)) as port, Client(port=port) as client:
+def test_an_observation_waits_for_other_clients_no_longer_than_told():
+    def seconds(client):
         start = time.monotonic()
         client.infer({"state": np.zeros(1)})
-        assert 0.25 < time.monotonic() - start < 2
+        return time.monotonic() - start
+
+    with background(Doubling(), options(max_wait_ms=400)) as port, Client(port=port) as client:
+        assert seconds(client) < 0.3  # alone
+        with Client(port=port):
+            assert 0.35 < seconds(client) < 2  # the other one might ask
+        deadline = time.monotonic() + 10
+        while seconds(client) > 0.3:  # until the server saw it leave
+            assert time.monotonic() < deadline
     with background(Doubling(), options(max_wait_ms=60_000, max_batch=1)) as port:
-        start = time.monotonic()
-        assert works(port)  # a full batch waits for nobody
-        assert time.monotonic() - start < 10
+        with Client(port=port) as client, Client(port=port):
+            assert seconds(client) < 10  # a full batch waits for nobody
 
 
 def test_a_batch_in_one_message(port):
@@ -220,9 +227,11 @@ def test_one_bad_observation_in_a_batch_is_its_own_clients_error_only():
     with background(policy, options(max_batch=4, max_wait_ms=500)) as port:
         with ThreadPoolExecutor(3) as pool:
             states = [{"state": np.array([1.0])}, {"explode": 1}, {"state": np.array([3.0])}]
+            all_in = threading.Barrier(3)
 
             def ask(observation):
                 with Client(port=port) as client:
+                    all_in.wait()
                     try:
                         return client.infer(observation)["actions"][0, 0]
                     except ServerError as error:

@@ -22,7 +22,12 @@ from rlx.types import PyTree
 
 FOLDER = "checkpoints"
 DAMAGED = "checkpoints_damaged"
-POLICY = ("params", "target_params", "obs_stats")  # what the export holds of a learner state
+POLICY = ("params", "target_params", "obs_stats", "frozen")  # what a learner state has of these
+
+
+def policy_of(learner: PyTree) -> dict[str, PyTree]:
+    """Return what the export holds of a learner state: what it takes to act."""
+    return {name: getattr(learner, name) for name in POLICY if hasattr(learner, name)}
 
 
 class Checkpoints:
@@ -34,13 +39,14 @@ class Checkpoints:
         keep: int = 2,
         keep_every: int | None = None,
         create: bool = True,
+        assets: dict[str, Any] | None = None,
     ):
         """Open `workdir/checkpoints`, keeping the last `keep` steps (and every `keep_every`-th for
-        good).
+        good); `assets`: JSON that goes into each of them, see `read_assets`.
         """
         import orbax.checkpoint as ocp
 
-        self._ocp = ocp
+        self._ocp, self._assets = ocp, assets
         self.folder = Path(workdir).absolute() / FOLDER
         if create and distributed.is_main():
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -72,6 +78,8 @@ class Checkpoints:
             "params": save(params),
             "host": as_json({**host, "shapes": shapes_of(state)}),
         }
+        if self._assets is not None:
+            items["assets"] = as_json(self._assets)
         self._manager.save(step, args=self._ocp.args.Composite(**items))
         if jax.default_backend() == "cpu":
             self._manager.wait_until_finished()
@@ -132,11 +140,26 @@ def read_params(workdir: str | Path) -> PyTree:
     """
     import orbax.checkpoint as ocp
 
+    path, handler = newest(workdir) / "params", ocp.PyTreeCheckpointHandler()
+    tree = handler.metadata(path).tree
+    as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
+    return handler.restore(path, restore_args=as_numpy)
+
+
+def read_assets(workdir: str | Path) -> dict[str, Any]:
+    """Return the `assets` of the newest checkpoint of `workdir`."""
+    import orbax.checkpoint as ocp
+
+    path = newest(workdir) / "assets"
+    if not path.is_dir():
+        raise ConfigError(f"the checkpoint {path.parent} has no assets: it is of another kind")
+    return ocp.JsonCheckpointHandler().restore(path)
+
+
+def newest(workdir: str | Path) -> Path:
+    """Return the folder of the newest checkpoint of `workdir`."""
     folder = Path(workdir).absolute() / FOLDER
     steps = sorted(int(child.name) for child in folder.glob("[0-9]*") if child.name.isdigit())
     if not steps:
         raise ConfigError(f"no checkpoint in {folder}")
-    path, handler = folder / str(steps[-1]) / "params", ocp.PyTreeCheckpointHandler()
-    tree = handler.metadata(path).tree
-    as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
-    return handler.restore(path, restore_args=as_numpy)
+    return folder / str(steps[-1])

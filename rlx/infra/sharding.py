@@ -107,6 +107,24 @@ def largest_divisor(value: int, limit: int) -> int:
     return next(d for d in range(min(limit, value), 0, -1) if value % d == 0)
 
 
+def fsdp_specs(tree: PyTree, mesh: Mesh, min_bytes: int = 4 << 20) -> PyTree:
+    """Cut every array of `min_bytes` and more along its largest axis that the axis `fsdp` divides.
+
+    The first axis of arrays with three and more is kept whole: layers that a scan runs through are
+    stacked along it. All else is the same on every device.
+    """
+    size = mesh.shape["fsdp"]
+
+    def spec(x: jax.ShapeDtypeStruct) -> PartitionSpec:
+        axes = [i for i in range(x.ndim > 2, x.ndim) if x.shape[i] % size == 0]
+        if size == 1 or x.ndim < 2 or not axes or x.size * x.dtype.itemsize < min_bytes:
+            return PartitionSpec()
+        longest = max(axes, key=lambda i: x.shape[i])
+        return PartitionSpec(*(AXES[2] if i == longest else None for i in range(x.ndim)))
+
+    return jax.tree.map(spec, tree)
+
+
 def without(sharding: NamedSharding, axis: str) -> NamedSharding:
     """Return the sharding with nothing cut along `axis`, which is no part of a joined name."""
     parts = [None if part == axis else part for part in sharding.spec]

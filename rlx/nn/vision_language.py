@@ -23,6 +23,7 @@ class Networks(NamedTuple):
     img: ViT | None
     expert: ActionExpert | None
     cameras: tuple[str, ...]  # in the order of their tokens
+    numbers: bool = False  # the state is read as numbers, each a token of the prefix
 
 
 class Sequence(NamedTuple):
@@ -44,6 +45,10 @@ def init(nets: Networks, key: jax.Array, spec: EnvSpec) -> PyTree:
     if nets.img is not None:
         size = nets.img.variant.image
         params["img"] = nets.img.init(keys[1], jnp.zeros((1, size, size, 3)))["params"]
+    if nets.numbers:
+        shape = (*spec.obs["state"].shape, v.width)
+        scale = jax.random.normal(jax.random.fold_in(key, 3), shape)
+        params["state"] = {"scale": scale, "bias": jnp.zeros(shape)}
     if nets.expert is not None:
         slot = jnp.zeros((v.depth, 1, 1, v.kv, v.head_dim))
         actions = jnp.zeros((1, *spec.action.shape))
@@ -77,23 +82,29 @@ def prepare(
 def sequence(
     nets: Networks,
     params: PyTree,
-    tokens: jax.Array,
-    segment: jax.Array,
-    mask_ar: jax.Array,
+    text: tuple[jax.Array, jax.Array, jax.Array],
     images: dict[str, jax.Array],
     image_mask: dict[str, jax.Array],
+    state: jax.Array | None = None,
 ) -> Sequence:
-    """Embed the prepared `images` and the text `[B, L]` behind them.
+    """Embed the prepared `images`, the numbers of `state [B, S]` where they are read, and the text
+    (tokens, segment, mask_ar, each `[B, L]`) behind them.
 
-    Images belong to segment 1 and to the prefix; one whose `image_mask [B]` is False is padding
-    (cameras without a mask are there).
+    Images and numbers belong to segment 1 and to the prefix; an image whose `image_mask [B]` is
+    False is padding (cameras without a mask are there).
     """
+    tokens, segment, mask_ar = text
     B, L = tokens.shape
     parts = [nets.llm.apply({"params": params["llm"]}, tokens, method="embed")]
     segments = [segment]
+    if nets.numbers:
+        own = params["state"]
+        number = state[..., None] * own["scale"] + own["bias"]
+        parts.insert(0, number.astype(parts[0].dtype))
+        segments.insert(0, jnp.ones(number.shape[:2], segment.dtype))
     for name in reversed(nets.cameras):
         image = nets.img.apply({"params": params["img"]}, images[name])
-        there = image_mask.get(name, jnp.ones((B,), bool)).astype(jnp.int32)
+        there = image_mask.get(name, jnp.ones((B,), bool)).astype(segment.dtype)
         parts.insert(0, image.astype(parts[0].dtype))
         segments.insert(0, jnp.broadcast_to(there[:, None], (B, image.shape[1])))
     x = jnp.concatenate(parts, axis=1)

@@ -73,10 +73,14 @@ def adam(
 ) -> tuple[PyTree, PyTree, Metrics]:
     """Take one Adam step; return params, optimizer state and the metrics of `loss`.
 
+    A gradient that is not finite counts as zero and moves no parameter.
     max_grad_norm: the longest gradient of each network; longer ones are shortened to it.
     """
     grads, metrics = jax.grad(loss, has_aux=True)(params)
     metrics = metrics | {"grad_norm": norm(grads)}
+    finite = jnp.isfinite(metrics["grad_norm"])
+    grads = jax.tree.map(lambda x: jnp.where(finite, x, 0.0), grads)
+    lr = jnp.where(finite, lr, 0.0)
     if max_grad_norm is not None:
         grads = {name: shortened(grad, max_grad_norm) for name, grad in grads.items()}
     step, opt_state = optax.adam(lr).update(grads, opt_state)

@@ -21,7 +21,9 @@ def main(argv: list[str] | None = None) -> int:
     defaults = Options()
     parser = argparse.ArgumentParser(prog="python -m rlx.serve", description=__doc__)
     parser.add_argument("workdir", type=Path, help="what a training run wrote")
-    parser.add_argument("--policy", required=True, metavar="MODULE:FUNCTION")
+    parser.add_argument(
+        "--policy", default="rlx.serve.vla:load", metavar="MODULE:FUNCTION", help="%(default)s"
+    )
     for name, value in defaults._asdict().items():
         flag = f"--{name.replace('_', '-')}"
         if isinstance(value, bool):

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from rlx.infra.checkpoint import POLICY, Checkpoints
+from rlx.infra.checkpoint import Checkpoints, policy_of
 from rlx.infra.errors import NaNError
 from rlx.infra.logging import Logger, Run
 from rlx.train import measures
@@ -121,7 +121,7 @@ class Driver:
             return
         self.progress.wall_s = self.wall_s()
         saved = trim(state, len(self.runs))
-        policy = {name: getattr(saved.learner, name) for name in POLICY}
+        policy = policy_of(saved.learner)
         if not self.save_ring:
             saved = saved.replace(buffer=None)
         self.checkpoints.save(int(state.step), saved, vars(self.progress), policy)

@@ -50,6 +50,7 @@ class OfflineState:
     grad_steps: jax.Array  # int32[]
 
     COUNTERS: ClassVar = ("step", "grad_steps")
+    OPTIONAL: ClassVar = ("buffer", "playing")  # parts that checkpoints may lack
 
 
 @struct.dataclass

@@ -91,17 +91,19 @@ def drive(
     stop: list[str],
     begin: Callable[[checkpoint.Checkpoints], tuple[PyTree, Progress, bool]],
     programs: Programs,
+    assets: dict[str, Any] | None = None,
     **driver: Any,
 ) -> tuple[str, PyTree, Progress, Schedule | OfflinePlan]:
     """Open the files of a pack, begin or resume, drive it to its end or until `stop` is filled.
 
     Args:
       begin: checkpoints of `workdir` -> state, progress, whether it goes on from one of them.
+      assets: JSON for the checkpoints, see `Checkpoints`.
       driver: further fields of `Driver`.
     Returns: status ("done", "preempted", "interrupted"), last state, progress, the plan as resumed.
     """
     settings = config.checkpoint
-    checkpoints = checkpoint.Checkpoints(workdir, settings.keep, settings.keep_every)
+    checkpoints = checkpoint.Checkpoints(workdir, settings.keep, settings.keep_every, assets=assets)
     state, progress, resumed = begin(checkpoints)
     plan = plan.resumed(progress.idle)
     main = distributed.is_main()

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from rlx.infra.checkpoint import POLICY, Checkpoints, read_params
+from rlx.infra.checkpoint import Checkpoints, policy_of, read_params
 from rlx.infra.errors import ConfigError
 from rlx.infra.sharding import put, without
 from rlx.infra.trees import paths, shapes_of
@@ -96,12 +96,12 @@ def read(
     if found is None:
         return None
     state, progress = found[0], Progress(**found[1])
-    if getattr(state, "playing", saved) is None and saved.playing is not None:
-        # Learned from data alone so far: nothing was collected yet.
-        fresh = {name: zeros(getattr(saved, name)) for name in ("buffer", "playing")}
-        state = state.replace(**fresh)
     step = int(state.step)
-    if state.buffer is None and template.buffer is not None:
+    missing = [name for name in saved.OPTIONAL if getattr(state, name) is None]
+    missing = [name for name in missing if getattr(saved, name) is not None]
+    if "playing" in missing:  # learned from data alone so far: nothing was collected yet
+        state = state.replace(**{name: zeros(getattr(saved, name)) for name in missing})
+    elif missing:
         if progress.idle:  # stopped while refilling: that window ended here
             progress.idle[-1][1] = min(progress.idle[-1][1], step)
         start = max(step, plan.prefill)
@@ -118,15 +118,14 @@ def read(
 
 def without_parts(saved: PyTree) -> list[PyTree]:
     """Return `saved` and what checkpoints of it may lack: the ring, or all of the online phase."""
-    if hasattr(saved, "playing"):
-        return [saved, saved.replace(buffer=None, playing=None)]
-    return [saved, saved.replace(buffer=None)]
+    parts = dict.fromkeys(saved.OPTIONAL)
+    return [saved, saved.replace(**parts)] if parts else [saved]
 
 
 def with_params(workdir: str, learner: PyTree) -> PyTree:
     """Return the learner state with the policy export of the newest checkpoint of `workdir`."""
     saved = read_params(workdir)
-    fresh = {name: getattr(learner, name) for name in POLICY}
+    fresh = policy_of(learner)
     mismatch = shapes_of(saved).items() ^ shapes_of(fresh).items()
     if mismatch:
         lines = "; ".join(f"{path} {shape}" for path, shape in sorted(mismatch)[:8])

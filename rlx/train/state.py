@@ -54,6 +54,7 @@ class TrainState:
     grad_steps: jax.Array  # int32[]
 
     COUNTERS: ClassVar = ("step", "ring_start", "grad_steps")  # leaves without a run axis
+    OPTIONAL: ClassVar = ("buffer",)  # parts that checkpoints may lack
 
 
 def strip(learner_state: PyTree) -> PyTree:

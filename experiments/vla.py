@@ -1,0 +1,100 @@
+"""Train vision-language-action models on demonstrations and watch them act.
+
+  python -m experiments.vla --tokenizer=fast,bins --hz=50      what the tokenizer changes
+  python -m experiments.vla --head=flow --task=push --size=small --images
+  python -m experiments.vla --data=FOLDER --format=lerobot --size=base --lora
+  python -m experiments.vla --demo                             minutes on a CPU, ends with a figure
+The same command goes on where it was stopped; `python -m rlx.serve WORKDIR` serves the result.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import json
+import sys
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from experiments import vla_result
+from experiments.vla_data import Problem, feed, load
+from experiments.vla_look import look
+from rlx.agents import vla
+from rlx.infra import cli, errors, runtime
+from rlx.infra.logging import Run
+from rlx.serve import vla as policy
+from rlx.train import campaign, sequence_checks
+from rlx.train.sequence_pack import Session
+
+DEFAULT = "configs/vla.py"
+SHORT = {
+    "seed": "seed",
+    "seeds": "num_seeds",
+    "steps": "train.steps",
+    "data": "data.path",
+    "format": "data.format",
+    "tokenizer": "data.tokenizer",
+    "hz": "data.hz",
+    "episodes": "data.episodes",
+    "lr": "learner.lr",
+    "batch_size": "learner.batch_size",
+}
+LISTS = ("seed", "tokenizer", "hz")
+SWITCHES = ("images", "lora", "demo", "smoke")  # options of the config, as are the other three
+OPTIONS = dict.fromkeys(SWITCHES, False) | {"task": "reach", "head": "tokens", "size": ""}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; return the exit code (0, or 42 and 130 after a saved stop)."""
+    runtime.start()
+    argv = [f"{a}=true" if a[2:] in SWITCHES else a for a in sys.argv[1:] if argv is None else argv]
+    argv = cli.into_config(argv, DEFAULT, *OPTIONS)
+    config, workdir, options = cli.start(DEFAULT, SHORT, argv, lists=LISTS, extra=OPTIONS)
+    given, names = options.explicit, options.tokenizer
+    if config.tag.endswith("demo") and "data.tokenizer" not in given:
+        names = ("fast", "bins")
+    seeds = options.seed if "seed" in given else tuple(range(config.num_seeds))
+    root = workdir if "workdir" in given else Path("results/vla") / config.env.name
+    entries = [
+        entry(config, root, hz, name, seed)
+        for hz, name, seed in itertools.product(options.hz, names, seeds)
+    ]
+    sequence_checks.check(entries[0].config)
+    problem = functools.cache(lambda hz, name: load(config, hz, name))  # seeds share it
+    of = lambda own: problem(own.config.data.hz, own.config.data.tokenizer)  # noqa: E731
+    described = [vla_result.describe(own, of(own)) for own in entries]
+    if options.dry_run:
+        print(json.dumps(described, indent=2))
+        return 0
+    code = campaign.run_all(
+        entries,
+        sequence_checks.opener(lambda own: session(own.config, of(own))),
+        vla_result.report,
+        overwrite=options.overwrite,
+        retry_failed=options.retry_failed,
+    )
+    return code or vla_result.compare([own.workdir for own in entries], root)
+
+
+def entry(config: ConfigDict, root: Path, hz: int, tokenizer: str, seed: int) -> campaign.Entry:
+    """One run: its config and where it is kept."""
+    own = ConfigDict(config.to_dict())
+    own.data.hz, own.data.tokenizer, own.seed = hz, tokenizer, seed
+    name = "_".join([f"{hz}hz", tokenizer, own.learner.head, own.tag, f"s{seed}"])
+    run, plan = Run(f"s{seed}", seed), sequence_checks.plan(own)
+    return campaign.Entry(own.lock(), {}, None, plan, [run], root / name)
+
+
+def session(config: ConfigDict, problem: Problem) -> Session:
+    """The compiled programs of a run; the learner's vocabulary is the layout's."""
+    layout, chunk = problem.rows.layout, problem.spec.action.shape
+    own = ConfigDict(config.learner.to_dict())
+    own.vocab_size = layout.vocab_size
+    made = vla.make(own, problem.spec, slots=layout.slots, codec=layout.action.codec(*chunk))
+    assets = policy.assets(own, layout, problem.rows.action_stats, problem.spec, problem.prefix)
+    return Session(config, made, feed(config, problem), look(config, problem), assets)
+
+
+if __name__ == "__main__":
+    sys.exit(errors.one_line(main))

@@ -1,0 +1,99 @@
+"""Data, tokenizer and layout that a config of `experiments.vla` stands for."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from rlx import tokenizers
+from rlx.data import lerobot, oxe
+from rlx.data.chunks import ArraySource, Batch, ChunkSource, Source
+from rlx.data.loader import Loader
+from rlx.data.synth import push, reach
+from rlx.data.vla_rows import Rows
+from rlx.infra import distributed
+from rlx.infra.errors import ConfigError, unknown
+from rlx.tokenizers.layout import Layout
+from rlx.tokenizers.stats import NormStats
+from rlx.tokenizers.text import ByteTokenizer
+from rlx.train.feed import Resident, Streamed, token_batch
+from rlx.types import EnvSpec, Spec
+
+MAKERS = {"reach": reach, "push": push}
+FIT = 20_000  # chunks that tokenizer and statistics are fitted on, at most
+TEST = 1_000  # episodes held out
+
+
+class Problem(NamedTuple):
+    """What is learned from what."""
+
+    source: Source
+    test: Batch  # held-out samples
+    truth: dict[str, Any]  # of made data: where the test episodes' arms and goals are
+    rows: Rows
+    spec: EnvSpec
+    prefix: int  # tokens before the action
+
+
+def load(config: ConfigDict, hz: int, name: str) -> Problem:
+    """Make or open the data at `hz`, fit the tokenizer `name`, measure lengths; errors name the
+    field.
+    """
+    source, test, truth = read(config, hz)
+    rng = np.random.default_rng(0)
+    picked = np.sort(rng.permutation(len(source))[:FIT])
+    sample = source.batch(picked, images=False)
+    actions, states = sample["actions"], sample["state"]
+    settings = {} if config.data.vocab_size is None else {"vocab_size": config.data.vocab_size}
+    tokenizer = tokenizers.make(name, actions, **settings)
+    own = NormStats.fit(states)
+    layout = Layout(ByteTokenizer(), tokenizer, 1, own)
+    says = config.learner.state_input == "text"
+    seen = states if says else None
+    lengths = layout.lengths(sample["prompt"], seen, actions)
+    longest = config.data.max_len or -(-int(lengths.max()) // 8) * 8
+    layout = Layout(ByteTokenizer(), tokenizer, longest, own)
+    layout.check(sample["prompt"], seen, actions)
+    rows = Rows(layout, own, tokenizer.stats or NormStats.fit(actions), says)
+    prefix = int(layout.prefix(sample["prompt"], seen)["lengths"].max())
+    obs = {"state": Spec(states.shape[1:])}
+    for camera, images in source.batch(picked[:1])["images"].items():
+        obs[camera] = Spec(images.shape[1:], np.uint8)
+    return Problem(source, test, truth, rows, EnvSpec(obs, Spec(actions.shape[1:])), prefix)
+
+
+def read(config: ConfigDict, hz: int) -> tuple[Source, Batch, dict[str, Any]]:
+    """Return training samples, held-out ones, and what is known of those."""
+    data = config.data
+    horizon = data.horizon or hz
+    if data.path is not None:
+        if data.format == "lerobot":
+            source: Source = ChunkSource(lerobot.Store(data.path), horizon)
+        else:
+            source = oxe.chunks(data.path, data.format)
+        held = np.linspace(0, len(source) - 1, min(TEST, len(source))).astype(int)
+        return source, source.batch(held), {}
+    if config.env.name not in MAKERS:
+        raise ConfigError(unknown("task", config.env.name, MAKERS, "--help"))
+    maker = MAKERS[config.env.name]
+    made = maker.generate(0, data.episodes, hz, data.images)
+    count = max(config.eval.episodes, 1)
+    test = maker.generate(0, count, hz, data.images, split="test")
+    held = ArraySource(test).batch(np.arange(count))
+    return ArraySource(made), held, test
+
+
+def feed(config: ConfigDict, problem: Problem) -> Resident | Streamed:
+    """Batches for training."""
+    size, source = config.learner.batch_size, problem.source
+    if config.data.resident:
+        every = np.arange(len(source))
+        rows = token_batch(problem.rows(source.batch(every), every))
+        return Resident(rows, size, config.seed)
+    index, count = distributed.process_index(), distributed.process_count()
+    loader = Loader(
+        source, problem.rows, size, config.seed, index, count, workers=config.data.workers
+    )
+    return Streamed(loader, size, len(source) // size)

@@ -1,0 +1,44 @@
+"""What a row of a sequence run holds. Every logged name is explained here.
+
+train/loss, train/<part>_loss  the learner's objective and its parts, mean over the gradient steps
+train/accuracy_<k>           share of right k-th tokens among those to be predicted, of the first 8
+train/grad_norm, _update_norm, _param_norm  Euclidean norms over all trained parameters
+train/tokens                 predicted tokens per sequence
+eval/loss                    the learner's loss on sequences that it does not train on
+eval/action_mse              mean squared error of decoded actions, in normalised units
+eval/invalid                 share of decoded sequences that do not stand for a whole chunk
+eval/tokens, eval/steps      decoded tokens per sequence, turns of the decoding loop
+eval/success                 share of closed-loop episodes that reach their goal
+time/updates_per_s           gradient steps per second
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rlx.train.sequence import Sums
+
+
+def training(sums: Sums, index: int, updates: int) -> dict[str, float]:
+    """Return the means over a window with `updates` gradient steps; host arrays [1]."""
+    if not updates:
+        return {}
+    return {f"train/{name}": float(x[index]) / updates for name, x in sums.learner.items()}
+
+
+def probed(found: dict[str, np.ndarray], index: int) -> dict[str, float]:
+    """Return what was found at the end of a chunk: nothing."""
+    del found, index
+    return {}
+
+
+def evaluation(found: dict[str, float], index: int) -> dict[str, float]:
+    """Return what one evaluation found, by name."""
+    del index  # one run
+    return {f"eval/{name}": float(value) for name, value in found.items()}
+
+
+def curves(rows: list[dict[str, float]]) -> dict[str, list[float]]:
+    """Return what is kept of every evaluation, for tables: all of it."""
+    names = [name for name in rows[0] if name.startswith("eval/")]
+    return {name.removeprefix("eval/"): [row[name] for row in rows] for name in names}

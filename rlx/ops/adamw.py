@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from rlx.ops.learning import norm, shortened
@@ -22,8 +23,12 @@ def adamw(
     """Take one step with the gradient shortened to `hp["max_grad_norm"]`; decay is decoupled.
 
     p <- p - lr (m / (sqrt(v) + eps) + weight_decay p).   Returns: params, state, norms.
+    A gradient that is not finite counts as zero and moves no parameter.
     """
     found = norm(grads)
+    finite = jnp.isfinite(found)
+    grads = jax.tree.map(lambda g: jnp.where(finite, g, 0.0), grads)
+    lr = jnp.where(finite, lr, 0.0)
     step, opt_state = ADAM.update(shortened(grads, hp["max_grad_norm"]), opt_state)
     step = jax.tree.map(lambda s, p: -lr * (s + hp["weight_decay"] * p), step, params)
     norms = {"grad_norm": found, "param_norm": norm(params), "update_norm": norm(step)}

@@ -35,6 +35,10 @@ def test_three_steps_against_numpy():
         flat = flat + move
         np.testing.assert_allclose(got["a"].ravel(), flat[:6], atol=1e-5)
         np.testing.assert_allclose(got["b"]["c"], flat[6:], atol=1e-5)
+    broken = {"a": grads["a"].at[0, 0].set(jnp.nan), "b": grads["b"]}
+    after, state, norms = adamw(got, state, broken, jnp.float32(lr), hp)
+    jax.tree.map(np.testing.assert_array_equal, after, got)
+    assert np.isnan(norms["grad_norm"]) and np.isfinite(state.nu["a"]).all()
 
 
 def test_learning_rates():

@@ -36,12 +36,15 @@ class Episode(NamedTuple):
 
 
 class Store(Protocol):
-    """Episodes at random access: `rlx.data.rlds.Store`, `rlx.data.lerobot.Store`, or a list."""
+    """Episodes at random access: `rlx.data.oxe.Store`, `rlx.data.lerobot.Store`, `ListStore`."""
 
-    lengths: np.ndarray  # [E] steps of each episode
-    kept: Sequence[np.ndarray] | None  # [T] bool per episode: where a chunk may begin; None = all
+    @property
+    def lengths(self) -> np.ndarray: ...  # [E] steps of each episode
 
-    def __getitem__(self, episode: int) -> Episode: ...
+    @property
+    def kept(self) -> Sequence[np.ndarray] | None: ...  # [T] bool each: where chunks may begin
+
+    def __getitem__(self, episode: int, /) -> Episode: ...
 
 
 class ListStore:
@@ -146,7 +149,8 @@ class ArraySource:
 
     def __init__(self, arrays: Mapping[str, Any]):
         """Check `state [N, S]`, `actions [N, T, A]`, `prompt [N]` and `images {camera: [N, ...]}`,
-        if there are any; further arrays are not looked at. Raises ValueError if lengths differ.
+        if there are any; further arrays are not looked at. Raises ValueError if lengths differ,
+        TypeError for prompts that are no text.
         """
         missing = {"state", "actions", "prompt"} - set(arrays)
         if missing:
@@ -164,6 +168,8 @@ class ArraySource:
                 "state is [N, S] and actions are [N, T, A], got "
                 f"{self._state.shape} and {self._actions.shape}"
             )
+        for i, prompt in enumerate(self._prompt):
+            _check_prompt(prompt, f"sample {i}")
 
     def __len__(self) -> int:
         return len(self._state)
@@ -193,8 +199,16 @@ def check_mask(name: str, mask: np.ndarray, dims: int, at_most: bool = False) ->
 
 
 def _sentence(episode: Episode, number: int, step: int) -> str:
-    sentences = [str(column[step]) for column in episode.prompts if column[step]] or [""]
+    sentences = [column[step] for column in episode.prompts]
+    for sentence in sentences:
+        _check_prompt(sentence, f"step {step} of episode {number}")
+    sentences = [str(sentence) for sentence in sentences if sentence] or [""]
     return sentences[choice(number, step, len(sentences))]
+
+
+def _check_prompt(prompt: object, where: str) -> None:
+    if not isinstance(prompt, str):
+        raise TypeError(f"the prompt of {where} is a str, got {type(prompt).__name__}")
 
 
 def choice(episode: int, step: int, count: int) -> int:

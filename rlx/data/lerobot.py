@@ -189,7 +189,7 @@ class Frames(Sequence[np.ndarray]):
         time = float(self._times[step])
         with av.open(str(self._path)) as container:
             stream = container.streams.video[0]
-            container.seek(max(0, int((time - self._tolerance) / stream.time_base)), stream=stream)
+            container.seek(max(0, int((time - self._tolerance) * av.time_base)))
             for frame in container.decode(stream):
                 if abs(frame.time - time) < self._tolerance:
                     return frame.to_ndarray(format="rgb24")

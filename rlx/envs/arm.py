@@ -104,11 +104,12 @@ def draw_scene(key: jax.Array, push: bool) -> Scene:
             puck=in_annulus(puck, 1)[0] if push else None,
         )
 
-    def again(carry: tuple[jax.Array, Scene]) -> tuple[jax.Array, Scene]:
-        key, next_key = jax.random.split(carry[0])
-        return next_key, draw(key)
+    def again(key: jax.Array) -> tuple[jax.Array, Scene]:
+        own, key = jax.random.split(key)
+        return key, draw(own)
 
-    return jax.lax.while_loop(lambda carry: ~allowed(carry[1]), again, again((key, None)))[1]
+    refused = lambda carry: ~allowed(carry[1])  # noqa: E731
+    return jax.lax.while_loop(refused, lambda carry: again(carry[0]), again(key))[1]
 
 
 def in_annulus(key: jax.Array, count: int) -> jax.Array:

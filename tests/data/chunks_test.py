@@ -185,6 +185,17 @@ def test_bad_input(make, says):
         make()
 
 
+def test_prompts_are_texts():
+    arrays = {"state": np.zeros((2, 1)), "actions": np.zeros((2, 3, 1)), "prompt": ["", b"go"]}
+    with pytest.raises(TypeError, match="the prompt of sample 1 is a str, got bytes"):
+        ArraySource(arrays)
+    episode = Episode(np.zeros((2, 1)), np.zeros((2, 1)), [["a", 3]], {})
+    source = ChunkSource(ListStore([episode]), 2)
+    assert source.batch(np.array([0]))["prompt"] == ["a"]
+    with pytest.raises(TypeError, match="step 1 of episode 0 is a str, got int"):
+        source.batch(np.array([1]))
+
+
 def test_rows_of_arrays_are_samples():
     rng = np.random.default_rng(3)
     arrays = {

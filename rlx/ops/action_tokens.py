@@ -134,8 +134,8 @@ def decode_coefficients(codec: Codec, ids: Array) -> tuple[Array, Array, dict[st
         filled = xp.minimum(filled, xp.min(xp.where(wrong, begin, units), axis=1, initial=units))
         filled = filled - filled % codec.per_number
         broken = xp.any(wrong, axis=1)
-    values = _expand(xp, codec, token, length, begin, units)
-    values = xp.where(xp.arange(units) < filled[:, None], values, xp.float32(0))
+    expand = _expand_ragged if xp is np else _expand_static
+    values = expand(codec, xp.asarray(codec.start)[token], begin, end, filled, units)
     if codec.place is not None:
         values = xp.sum(values[:, xp.asarray(codec.place)], axis=-1)
     malformed = broken | xp.any(~known & (ids != -1), axis=1)
@@ -150,30 +150,45 @@ def decode_coefficients(codec: Codec, ids: Array) -> tuple[Array, Array, dict[st
     return values.reshape(-1, codec.horizon, codec.action_dim), fits & ~malformed, info
 
 
-def _expand(xp: Any, codec: Codec, token: Array, length: Array, begin: Array, units: int) -> Array:
-    """The units `[B, units]` of the tokens; those past the last token are meaningless.
+def _expand_static(
+    codec: Codec, start: Array, begin: Array, end: Array, filled: Array, units: int
+) -> Array:
+    """The units `[B, units]` of the tokens, zeros from `filled [B]` on, by static shapes.
 
     Within a token, unit p lies at `flat[start + p - begin]`. The differences of `start - begin`
     between tokens are put where each token begins, so their running sum is what p needs.
     """
-    shift = xp.where(length > 0, xp.asarray(codec.start)[token], 0) - begin
+    xp = start.__array_namespace__()
+    shift = xp.where(end > begin, start, 0) - begin
     change = xp.concatenate([shift[:, :1], shift[:, 1:] - shift[:, :-1]], axis=1)
-    row = xp.arange(token.shape[0])[:, None]
-    column = xp.minimum(begin, units)
-    if xp is np:
-        jumps = np.zeros((token.shape[0], units + 1), np.int32)
-        np.add.at(jumps, (row, column), change)
-    else:
-        jumps = xp.zeros((token.shape[0], units + 1), xp.int32).at[row, column].add(change)
-    index = xp.cumsum(jumps[:, :units], axis=1, dtype=xp.int32) + xp.arange(units, dtype=xp.int32)
-    return xp.take(xp.asarray(codec.flat), index, mode="clip")
+    row, column = xp.arange(start.shape[0])[:, None], xp.minimum(begin, units)
+    jumps = xp.zeros((start.shape[0], units + 1), xp.int32).at[row, column].add(change)
+    position = xp.arange(units, dtype=xp.int32)
+    index = xp.cumsum(jumps[:, :units], axis=1, dtype=xp.int32) + position
+    values = xp.take(xp.asarray(codec.flat), index, mode="clip")
+    return xp.where(position < filled[:, None], values, 0)
+
+
+def _expand_ragged(
+    codec: Codec, start: Array, begin: Array, end: Array, filled: Array, units: int
+) -> np.ndarray:
+    """The same on the host, for the units that there are: one list of all of them."""
+    last = np.minimum(filled, units)
+    length = (np.minimum(end, last[:, None]) - np.minimum(begin, last[:, None])).reshape(-1)
+    before = np.cumsum(length) - length
+    index = np.repeat(start.reshape(-1) - before, length) + np.arange(length.sum())
+    out = np.zeros((len(start), units), np.float32)
+    out[np.arange(units) < last[:, None]] = codec.flat[index]
+    return out
 
 
 def to_actions(codec: Codec, coefficients: Array) -> Array:
     """Return actions `[B, T, A]` in the data's units of `coefficients [B, T, A]`."""
     xp = coefficients.__array_namespace__()
-    normalised = matmul(xp.asarray(codec.basis).T, coefficients)
-    return normalised * xp.asarray(codec.scale) + xp.asarray(codec.offset)
+    actions = matmul(xp.asarray(codec.basis).T, coefficients)  # then in place on the host
+    actions *= xp.asarray(codec.scale)
+    actions += xp.asarray(codec.offset)
+    return actions
 
 
 def first(ids: Array, tokens: int | Array) -> Array:
@@ -187,11 +202,11 @@ def first(ids: Array, tokens: int | Array) -> Array:
 
 
 def allowed(codec: Codec, produced: Array) -> tuple[Array, Array]:
-    """Return which tokens may follow `produced [B]` units: `[B, V]` bool, and whether the chunk may
-    end here: `[B]` bool.
+    """Return which tokens may follow `produced [B]` units, `[B, V]` bool, and whether the chunk may
+    end here, `[B]` bool. `advance` counts the units.
 
-    A sampler that obeys always ends with a valid chunk, whatever the model: every token fits into
-    what is left, and one that fits exists until nothing is left. `advance` counts the units.
+    A sampler that obeys ends with a valid chunk whatever the model: tokens fit into what is left,
+    and until nothing is left there is one that does.
     """
     xp = produced.__array_namespace__()
     left = codec.size - produced

@@ -102,7 +102,7 @@ class FastTokenizer:
         if alphabet > vocab_size:
             raise ValueError(_too_small(vocab_size, bound, scale))
         words = [word for Q in found for word in _words(Q, bound, order, eob)]
-        merges = bpe.train(words, alphabet, vocab_size, longest=max(Q[0].size for Q in found))
+        merges = bpe.train(words, alphabet, vocab_size)
         shape = (None, None) if allow_any_shape else fitted_shape(groups)
         made = cls(scale, bound, merges, order, eob, clip, *shape, stats)
         info = {
@@ -225,7 +225,7 @@ class FastTokenizer:
 
     @cached_property
     def _encode_words(self) -> Callable[[list[str]], list[list[int]]]:
-        return bpe.encoder(self.merges, self._table)
+        return bpe.encoder(2 * self.bound + 1, self.merges)
 
 
 def _coefficients(x: np.ndarray, scale: float, clip: float | None) -> np.ndarray:

@@ -79,7 +79,7 @@ def test_symbols_come_first_and_every_id_is_spelled(tokenizer):
     np.testing.assert_array_equal(table.lengths[:alphabet], 1)
     np.testing.assert_array_equal(table.flat[:alphabet], np.arange(alphabet))
     assert (table.lengths[alphabet:] > 1).all() and len(table.lengths) == 1024
-    encode = bpe.encoder(tokenizer.merges, table)
+    encode = bpe.encoder(alphabet, tokenizer.merges)
     for i in range(0, 1024, 37):  # each token written out is that one token
         word = table.flat[table.start[i] : table.start[i] + table.lengths[i]]
         assert encode(bpe.texts(word[None].astype(int), np.array([len(word)]))) == [[i]]
@@ -255,7 +255,7 @@ BAD = [
     (lambda t: BinningTokenizer.fit(DATA, n_bins=1), "n_bins is an integer >= 2, got 1"),
     (lambda t: tk.make("fats", DATA), "unknown tokenizer 'fats'; expected one of fast"),
     (lambda t: tk.make("fsq", DATA), r"train rlx\.agents\.fsq"),
-    (lambda t: bpe.train([], 30_000, 40_000, 5), "at most 20902 symbols, got 30000"),
+    (lambda t: bpe.train([], 30_000, 40_000), "at most 4096 symbols, got 30000"),
     (lambda t: bpe.tables(2, np.array([[0, 5]])), "merge 0 of ids 0, 5: not yet made"),
     (lambda t: bpe.tables(2, np.array([[0, 1], [0, 1]])), "two merges spell the same"),
 ]

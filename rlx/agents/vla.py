@@ -204,7 +204,8 @@ def make(
         if flows:
             memory = jax.lax.stop_gradient(kv) if says and config.insulate else kv
             given = batch.extras.get("state"), memory, masks.prefix(seq.mask_ar, seq.segment)
-            flow = flow_loss(params, given, batch.extras["actions"], flow_keys)
+            actions = vl.need(batch.extras, "actions", "extras")
+            flow = flow_loss(params, given, actions, flow_keys)
             counts["flow_loss"] = (flow, jnp.float32(1.0))
             loss += (hp["flow_weight"] if says else 1.0) * flow
         counts["loss"] = (loss, jnp.float32(1.0))

@@ -69,6 +69,8 @@ class ActionExpert(nn.Module):
         if self.kind == "pi05":
             cond = nn.silu(dense("time_out")(nn.silu(dense("time_in")(time))))
         else:
+            if state is None:
+                raise ValueError("pi0 reads the state: batches and observations need it")
             time = jnp.broadcast_to(time[:, None], tokens.shape)
             tokens = jnp.concatenate([tokens, time], axis=-1)
             tokens = dense("time_out")(nn.silu(dense("time_in")(tokens)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
@@ -58,6 +59,15 @@ def init(nets: Networks, key: jax.Array, spec: EnvSpec) -> PyTree:
     return params
 
 
+def need(found: Mapping[str, jax.Array | None], name: str, where: str) -> jax.Array:
+    """Return `found[name]`; ValueError saying what the batch or observation has instead."""
+    value = found.get(name)
+    if value is None:
+        there = ", ".join(sorted(k for k, x in found.items() if x is not None)) or "nothing"
+        raise ValueError(f"the model reads {name!r} of {where}, which have {there}")
+    return value
+
+
 def prepare(
     nets: Networks, images: dict[str, jax.Array], row_keys: jax.Array | None = None
 ) -> dict[str, jax.Array]:
@@ -69,7 +79,7 @@ def prepare(
     out = {}
     for i, name in enumerate(nets.cameras):
         size = nets.img.variant.image
-        image = images[name].astype(jnp.float32) / 255.0
+        image = need(images, name, "images").astype(jnp.float32) / 255.0
         image = jax.vmap(lambda x, size=size: resize_with_pad(x, size, size))(image)
         if row_keys is not None:
             move = "wrist" not in name
@@ -99,7 +109,7 @@ def sequence(
     segments = [segment]
     if nets.numbers:
         own = params["state"]
-        number = state[..., None] * own["scale"] + own["bias"]
+        number = need({"state": state}, "state", "extras")[..., None] * own["scale"] + own["bias"]
         parts.insert(0, number.astype(parts[0].dtype))
         segments.insert(0, jnp.ones(number.shape[:2], segment.dtype))
     for name in reversed(nets.cameras):

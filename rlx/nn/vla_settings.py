@@ -28,14 +28,14 @@ CHOICES = {
     "dtype": ("float32", "bfloat16"),
     "frozen_dtype": ("float32", "bfloat16"),
 }
-COUNTS = {
+COUNTS = {  # the least of each
     "vocab_size": 1,
     "flow_steps": 1,
     "accumulate": 1,
     "max_new_tokens": 0,
     "lora_rank": 0,
     "expert_lora_rank": 0,
-}  # fmt: skip  the least of each
+}
 ABOVE_ZERO = ("temperature", "max_grad_norm")
 SHARES = ("lr_end", "ema")  # in [0, 1], ema below 1
 

@@ -119,6 +119,23 @@ def test_a_missing_camera_is_not_read_and_every_camera_has_its_own_draws():
     np.testing.assert_allclose(plain[:, :, :7], -1.0)  # the pads of a tall image are black
 
 
+def test_what_a_batch_lacks_is_named():
+    learner = toys.make(("front", "wrist"), head="both", expert="pi0")
+    batch, keys = toys.batch(("front", "wrist")), toys.keys()
+    hp = {name: jnp.float32(value) for name, value in learner.hp.items()}
+    state = jax.eval_shape(learner.init, jax.random.key(0), hp)
+
+    def loss(**changes):
+        return jax.eval_shape(learner.td_loss, state, batch.replace(**changes), keys)
+
+    with pytest.raises(ValueError, match="reads 'wrist' of images, which have front"):
+        loss(images={"front": batch.images["front"]})
+    with pytest.raises(ValueError, match="reads 'actions' of extras, which have state"):
+        loss(extras={"state": batch.extras["state"]})
+    with pytest.raises(ValueError, match="pi0 reads the state"):
+        loss(extras={"actions": batch.extras["actions"]})
+
+
 @pytest.mark.learning
 def test_the_flow_learns_its_chunks():
     learner, state, update = started(head="both", expert="pi05")

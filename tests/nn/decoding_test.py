@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -88,7 +90,12 @@ def decode(model, prefix, segment, end=0, max_new=M):
 def test_rows_of_a_batch_are_the_rows_alone_and_greedy_follows_the_full_model(model):
     prefix, _ = tokens_of(1)
     run = jax.jit(lambda prefix, segment: decode(model, prefix, segment, max_new=8))
-    together = run(prefix, SEGMENT)
+    compiled = run.lower(prefix, SEGMENT).compile()
+    # The cache is written where it lies: no instruction copies it.
+    cache, text = rf"f32\[2,{B},{P + 8},1,8\]\S* ", compiled.as_text()
+    assert re.search(cache + r"dynamic-update-slice\(", text)
+    assert not re.search(cache + r"copy\(", text)
+    together = compiled(prefix, SEGMENT)
     for b in range(B):
         kept = prefix[b][SEGMENT[b] > 0]
         alone = run(kept[None], np.ones((1, len(kept)), np.int32))

@@ -15,6 +15,15 @@ from rlx.infra.errors import ConfigError, one_line
 from rlx.serve.policy import Served
 from rlx.serve.server import Options, serve
 
+_HELP = {
+    "host": "who may connect: 127.0.0.1 this machine, 0.0.0.0 the whole network",
+    "port": "0 = any free one",
+    "max_batch": "observations per call of the policy, a power of two",
+    "max_wait_ms": "how long an observation waits for those of other clients",
+    "max_message_mb": "longer messages close their connection; 0 = no limit",
+    "debug": "send tracebacks to clients",
+}
+
 
 def main(argv: list[str] | None = None) -> int:
     """Serve until interrupted; returns the exit code."""
@@ -27,9 +36,10 @@ def main(argv: list[str] | None = None) -> int:
     for name, value in defaults._asdict().items():
         flag = f"--{name.replace('_', '-')}"
         if isinstance(value, bool):
-            parser.add_argument(flag, action="store_true")
+            parser.add_argument(flag, action="store_true", help=_HELP[name])
         else:
-            parser.add_argument(flag, type=type(value), default=value, help="%(default)s")
+            text = f"{_HELP[name]} (default %(default)s)"
+            parser.add_argument(flag, type=type(value), default=value, help=text)
     given = parser.parse_args(argv)
     served = load(given.policy, given.workdir)
     options = Options(**{name: getattr(given, name) for name in Options._fields})

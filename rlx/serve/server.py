@@ -103,6 +103,8 @@ async def _serve(
 
     if options.max_message_mb < 0:
         raise ValueError(f"max_message_mb is >= 0, got {options.max_message_mb}")
+    if not 0 <= options.port < 2**16:
+        raise ValueError(f"port is 0 to 65535, got {options.port}")
     hello = pack(metadata)  # raises before anybody connects
     batcher = Batcher(policy, options.max_batch, options.max_wait_ms)
     answering = asyncio.create_task(batcher.run())

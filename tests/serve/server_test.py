@@ -24,6 +24,7 @@ from rlx.infra.errors import ConfigError
 from rlx.serve import __main__ as command
 from rlx.serve.batching import BadObservation
 from rlx.serve.client import Client, ServerError
+from rlx.serve.policy import Served
 from rlx.serve.server import Options, background, serve
 from rlx.serve.wire import WireError, pack, unpack
 
@@ -294,6 +295,7 @@ def test_bad_options_raise_before_anybody_connects():
         (options(max_batch=3), "max_batch is a power of two, got 3"),
         (options(max_wait_ms=-1), "max_wait_ms is >= 0, got -1"),
         (options(max_message_mb=-1), "max_message_mb is >= 0, got -1"),
+        (options(port=70_000), "port is 0 to 65535, got 70000"),
     ):
         with pytest.raises(ValueError, match=says):
             serve(Doubling(), bad)
@@ -340,6 +342,14 @@ def test_the_command_serves_until_it_is_interrupted(tmp_path):
     finally:
         process.kill()
         process.communicate()
+
+
+def test_a_port_that_is_taken_is_one_line(tmp_path, monkeypatch):
+    served = Served(Doubling(), {}, {"state": np.zeros(1)})
+    monkeypatch.setattr(command, "load", lambda name, workdir: served)
+    with background(Doubling()) as port:
+        with pytest.raises(ConfigError, match=f"cannot listen at 127.0.0.1:{port}: .*in use"):
+            command.main([str(tmp_path), "--policy=a:b", f"--port={port}"])
 
 
 @pytest.mark.parametrize(

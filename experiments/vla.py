@@ -48,7 +48,8 @@ OPTIONS = dict.fromkeys(SWITCHES, False) | {"task": "reach", "head": "tokens", "
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; return the exit code (0, or 42 and 130 after a saved stop)."""
     runtime.start()
-    argv = [f"{a}=true" if a[2:] in SWITCHES else a for a in sys.argv[1:] if argv is None else argv]
+    argv = sys.argv[1:] if argv is None else argv
+    argv = [f"{a}=true" if a[2:] in SWITCHES else a for a in argv]
     argv = cli.into_config(argv, DEFAULT, *OPTIONS)
     config, workdir, options = cli.start(DEFAULT, SHORT, argv, lists=LISTS, extra=OPTIONS)
     given, names = options.explicit, options.tokenizer
@@ -63,10 +64,9 @@ def main(argv: list[str] | None = None) -> int:
     sequence_checks.check(entries[0].config)
     problem = functools.cache(lambda hz, name: load(config, hz, name))  # seeds share it
     of = lambda own: problem(own.config.data.hz, own.config.data.tokenizer)  # noqa: E731
-    described = [vla_result.describe(own, of(own)) for own in entries]
+    plans = [vla_result.describe(own, of(own)) for own in entries]
     if options.dry_run:
-        print(json.dumps(described, indent=2))
-        return 0
+        return print(json.dumps(plans, indent=2)) or 0
     code = campaign.run_all(
         entries,
         sequence_checks.opener(lambda own: session(own.config, of(own))),

@@ -1,0 +1,165 @@
+"""Sequence runs: resume, order of data, meshes, and what stops them."""
+
+from __future__ import annotations
+
+import json
+
+import jax
+import numpy as np
+import pytest
+import vla_toys as toys
+from jax.sharding import AbstractMesh
+from jax.sharding import PartitionSpec as P
+
+from experiments import vla
+from rlx.data.loader import shuffled
+from rlx.infra import checkpoint
+from rlx.infra.errors import ConfigError, NaNError
+from rlx.infra.sharding import fsdp_specs
+from rlx.train import sequence_checks
+from rlx.train.feed import Resident
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    return folder, toys.train(toys.config(), folder)
+
+
+def rows(folder):
+    lines = (folder / "metrics.jsonl").read_text().splitlines()[1:]
+    timed = ("wall_s", "time/")
+    return [{k: v for k, v in json.loads(x).items() if not k.startswith(timed)} for x in lines]
+
+
+def same_params(one, other, **tolerance):
+    trees = [checkpoint.read_params(folder)["params"] for folder in (one, other)]
+    if not tolerance:
+        jax.tree.map(np.testing.assert_array_equal, *trees)
+    else:
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **tolerance), *trees)
+
+
+class StopAfter(list):
+    """A stop that is asked for when the run looks for the n-th time: it looks once per chunk."""
+
+    def __init__(self, looks):
+        super().__init__()
+        self.looks = looks
+
+    def __iter__(self):
+        self.looks -= 1
+        if self.looks == 0:
+            self.append("preempted")
+        return super().__iter__()
+
+
+def test_stopped_in_the_middle_of_an_epoch_and_resumed_is_undisturbed(tmp_path, undisturbed):
+    config = toys.config()  # five batches of 8 per epoch
+    facts = toys.train(config, tmp_path, StopAfter(4))
+    assert facts["status"] == "preempted" and facts["grad_steps"] % 5 and facts["grad_steps"] < 12
+    assert toys.train(config, tmp_path)["status"] == "done"
+    assert rows(tmp_path) == rows(undisturbed[0])
+    same_params(tmp_path, undisturbed[0])
+
+
+def test_a_loader_and_rows_on_the_devices_teach_the_same(tmp_path, undisturbed):
+    toys.train(toys.config(data__resident=False), tmp_path)
+    same_params(tmp_path, undisturbed[0], rtol=0, atol=1e-6)
+
+
+def test_an_epoch_has_every_sample_once_and_depends_on_the_seed():
+    taken = Resident({"x": np.arange(40)}, 8, seed=3, per_call=8).take(3, 7)
+    order = np.concatenate([shuffled(40, 3, 0), shuffled(40, 3, 1)]).reshape(10, 8)
+    np.testing.assert_array_equal(taken[:7], order[3:])
+    assert not taken[7:].any()
+    with pytest.raises(ValueError, match="batch_size is 64, but there are 40 samples"):
+        Resident({"x": np.arange(40)}, 64, seed=0)
+
+
+def test_evaluation_measures_actions_and_success(undisturbed):
+    last = undisturbed[1]["evals"][-1]
+    assert {"loss", "action_mse", "invalid", "tokens", "success", "expert_mse"} <= last.keys()
+    assert last["invalid"] == [0.0]  # constrained decoding, whatever the model
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
+    config = toys.config(learner__lr=1e30, train__log_every=4, learner__warmup_steps=0)
+    with pytest.raises(NaNError, match=r"not finite between step .* last good checkpoint"):
+        toys.train(config, tmp_path)
+
+
+def test_large_arrays_are_cut_along_an_axis_that_divides_and_layers_are_kept():
+    mesh = AbstractMesh((1, 2, 4), ("run", "data", "fsdp"))
+    shape = lambda *axes: jax.ShapeDtypeStruct(axes, np.float32)  # noqa: E731
+    tree = {
+        "table": shape(1024, 1024),
+        "layers": shape(1024, 64, 128),
+        "odd": shape(1023, 1027),
+        "small": shape(8, 8),
+        "bias": shape(1 << 22),
+    }
+    assert fsdp_specs(tree, mesh, 1 << 20) == {
+        "table": P("fsdp", None),
+        "layers": P(None, None, "fsdp"),
+        "odd": P(),
+        "small": P(),
+        "bias": P(),
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"train__steps": 0}, "train.steps is a whole number >= 1, got 0"),
+        ({"learner__batch_size": 9}, "learner.batch_size = 9 is not divisible by mesh.shards = 8"),
+        ({"learner__accumulate": 2}, "learner.batch_size = 8 is not divisible by .*accumulate = 2"),
+        ({"eval__episodes": 12}, "eval.episodes = 12 is not divisible"),
+        ({"mesh__fsdp": 0}, "mesh.fsdp is a whole number >= 1, or -1, got 0"),
+        ({"mesh__data": 3}, "mesh.shards = 8 is not a multiple of the 3 devices"),
+    ],
+)
+def test_bad_numbers_are_refused(changes, text):
+    with pytest.raises(ConfigError, match=text):
+        sequence_checks.check(toys.config(**changes))
+
+
+def test_the_command_line_trains_resumes_and_refuses(tmp_path, capsys):
+    flags = ["--smoke", f"--workdir={tmp_path / 'w'}", "--tokenizer=fast,bins", "--steps=4"]
+    assert vla.main(flags) == 0
+    assert (tmp_path / "w" / "compare.png").exists()
+    assert "fast" in (tmp_path / "w" / "compare.csv").read_text()
+    capsys.readouterr()
+    assert vla.main(flags) == 0
+    assert capsys.readouterr().out.count("finished before, skipped") == 2
+    with pytest.raises(ValueError, match="unknown tokenizer 'fastt'"):
+        vla.main(["--smoke", "--tokenizer=fastt", "--dry_run"])
+    with pytest.raises(ConfigError, match="task"):
+        vla.main(["--smoke", "--task=rech", "--dry_run"])
+
+
+MESHES = """
+import sys
+sys.path.insert(0, "tests")
+from pathlib import Path
+import vla_toys as toys
+for data, fsdp in {meshes}:
+    config = toys.config(
+        mesh__data=data, mesh__fsdp=fsdp, train__steps=5, train__eval_every=5, train__log_every=5,
+        eval__episodes=8)
+    toys.train(config, Path({folder!r}) / f"{{data}}x{{fsdp}}")
+"""
+
+
+@pytest.mark.parametrize(
+    "meshes",
+    [((1, 1), (2, 4)), pytest.param(((1, 1), (8, 1), (2, 4), (1, 8)), marks=pytest.mark.slow)],
+)
+def test_any_mesh_learns_the_same(meshes, tmp_path, run_python):
+    run_python(MESHES.format(meshes=meshes, folder=str(tmp_path)), devices=8)
+    first = tmp_path / "1x1"
+    for data, fsdp in meshes[1:]:
+        other = tmp_path / f"{data}x{fsdp}"
+        same_params(first, other, rtol=1e-5, atol=2e-6)
+        for a, b in zip(rows(first), rows(other), strict=True):
+            np.testing.assert_allclose(a["train/loss"], b["train/loss"], rtol=1e-5)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -58,10 +57,10 @@ def report(entry: Entry, facts: dict[str, Any]) -> dict[str, Any]:
 
 def compare(workdirs: Sequence[Path], root: Path) -> int:
     """Write and print one table and one figure over finished runs; return the exit code."""
-    rows = [row for path in workdirs for row in read(path / "curve.csv")]
+    rows = [row for path in workdirs for row in files.read_csv(path / "curve.csv")]
     last: dict[tuple, list[dict]] = {}
     for path in workdirs:
-        own = read(path / "curve.csv")[-1]
+        own = files.read_csv(path / "curve.csv")[-1]
         last.setdefault((own["hz"], own["tokenizer"], own["head"]), []).append(own)
     table = [
         {"hz": hz, "tokenizer": name, "head": head, "runs": len(own), "step": own[0]["step"]}
@@ -74,9 +73,3 @@ def compare(workdirs: Sequence[Path], root: Path) -> int:
     files.write_text(root / "compare.json", json.dumps(table, indent=2))
     print(f"written: {root / 'compare.csv'}, {root / 'compare.png'}")
     return 0
-
-
-def read(path: Path) -> list[dict]:
-    """The rows of a CSV."""
-    with path.open(encoding="utf-8") as file:
-        return list(csv.DictReader(file))

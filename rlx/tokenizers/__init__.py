@@ -19,7 +19,7 @@ from rlx.tokenizers.fsq import FsqTokenizer
 from rlx.tokenizers.hf import PROCESSOR, HFFastTokenizer
 from rlx.tokenizers.stats import NormStats
 
-CLASSES = {
+CLASSES: dict[str, Any] = {
     kind.name: kind
     for kind in (
         FastTokenizer,
@@ -41,9 +41,15 @@ class ActionTokenizer(Protocol):
     """
 
     name: str
-    horizon: int | None
-    action_dim: int | None
-    stats: NormStats | None
+
+    @property
+    def horizon(self) -> int | None: ...
+
+    @property
+    def action_dim(self) -> int | None: ...
+
+    @property
+    def stats(self) -> NormStats | None: ...
 
     @property
     def vocab_size(self) -> int: ...
@@ -95,14 +101,15 @@ def make(name: str, actions: Any, **settings: Any) -> ActionTokenizer:
 def load(path: str | Path) -> ActionTokenizer:
     """Read a tokenizer from its folder; the file in it tells which one it is.
 
-    A folder of the public FAST layout is read too.
+    A folder of the public FAST layout is read too, and what is no folder is looked for by its name
+    on the Hugging Face hub.
     """
     folder = Path(path).expanduser()
     for name, kind in CLASSES.items():
         if (folder / f"{name}.json").is_file():
             return kind.load(folder)
-    if (folder / PROCESSOR).is_file():
-        return HFFastTokenizer.load(folder)
+    if (folder / PROCESSOR).is_file() or not folder.exists():
+        return HFFastTokenizer.load(path)
     raise FileNotFoundError(
         f"{folder} holds no tokenizer; expected one of {', '.join(f'{n}.json' for n in CLASSES)}"
     )

@@ -16,6 +16,7 @@ import numpy as np
 FIRST = 0x4E00  # of the CJK ideographs, 20 992 in a row
 MOST = 4096  # symbols: pairs of them are counted in one table
 HEAD = 8  # merges done by replacing text: more cost as much as they save
+BLOCK = 4096  # texts at a time: bounds the memory
 MIN_FREQUENCY = 2  # of a pair that is merged
 
 
@@ -126,12 +127,14 @@ def encoder(alphabet: int, merges: np.ndarray) -> Callable[[list[str]], list[lis
     )
     tokenizer = Tokenizer(model)
 
-    def encode(words: list[str]) -> list[list[int]]:
-        if not words:
-            return []
+    def encode_block(words: list[str]) -> list[list[int]]:
         text = "\n".join(words)
         for i, pair in enumerate(pairs):
             text = text.replace(pair, names[alphabet + i])
         return [found.ids for found in tokenizer.encode_batch_fast(text.split("\n"))]
+
+    def encode(words: list[str]) -> list[list[int]]:
+        blocks = (words[i : i + BLOCK] for i in range(0, len(words), BLOCK))
+        return [ids for block in blocks for ids in encode_block(block)]
 
     return encode

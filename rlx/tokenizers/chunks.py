@@ -39,12 +39,15 @@ def as_chunks(actions: Any) -> np.ndarray:
 
 
 def as_groups(actions: Any) -> list[np.ndarray]:
-    """Return the fit set, `[B, T, A]` or a list of such with horizons of their own, as a list.
+    """Return the fit set as a list of `[B, T, A]`: it comes as one, or as a list of `[B, T, A]` or
+    `[T, A]` with horizons of their own.
 
     ValueError for fewer than two chunks or different action dims.
     """
-    mixed = isinstance(actions, list | tuple) and all(np.ndim(group) == 3 for group in actions)
+    mixed = isinstance(actions, list | tuple) and all(np.ndim(group) > 1 for group in actions)
     groups = [as_chunks(group) for group in (actions if mixed else [actions])]
+    shapes = dict.fromkeys(group.shape[1:] for group in groups)
+    groups = [np.concatenate([g for g in groups if g.shape[1:] == shape]) for shape in shapes]
     count = sum(len(group) for group in groups)
     if count < 2:
         raise ValueError(f"fitting needs at least 2 chunks, got {count}")
@@ -66,14 +69,26 @@ def rows(chunks: np.ndarray) -> np.ndarray:
 
 def normal(chunks: np.ndarray, stats: NormStats | None) -> np.ndarray:
     """Return the chunks in units of `stats`, or as they are."""
-    return chunks if stats is None else stats.normalize(chunks)
+    if stats is None:
+        return chunks
+    _check_dims(stats, chunks.shape[2])
+    return stats.normalize(chunks)
 
 
 def scale_and_offset(stats: NormStats | None, action_dim: int) -> tuple[np.ndarray, np.ndarray]:
     """Return `[A]` float32 each, of actions = scale * normalised + offset."""
     if stats is None:
         return np.ones(action_dim, np.float32), np.zeros(action_dim, np.float32)
+    _check_dims(stats, action_dim)
     return stats.scale.astype(np.float32), stats.offset.astype(np.float32)
+
+
+def _check_dims(stats: NormStats, action_dim: int) -> None:
+    if len(stats.mean) != action_dim:
+        raise ValueError(
+            f"chunks have {action_dim} numbers per action, the tokenizer's statistics "
+            f"{len(stats.mean)}: normalise them and say normalized=True"
+        )
 
 
 def fitted_shape(groups: list[np.ndarray]) -> tuple[int | None, int]:
@@ -98,21 +113,21 @@ def resolve_shape(
 
     No shape is remembered from an earlier call: a second data set would silently get it.
     """
-    shape = (
-        fitted[0] if horizon is None else int(horizon),
-        fitted[1] if action_dim is None else int(action_dim),
-    )
-    if shape[0] is None or shape[1] is None:
+    T = fitted[0] if horizon is None else int(horizon)
+    A = fitted[1] if action_dim is None else int(action_dim)
+    if T is None or A is None:
         raise ValueError(
-            f"this tokenizer takes any shape: decoding needs horizon= and action_dim=, got {shape}"
+            "this tokenizer takes any shape: decoding needs horizon= and action_dim=, got "
+            f"{T} and {A}"
         )
-    check_shape(shape, fitted)
-    return shape
+    check_shape((T, A), fitted)
+    return T, A
 
 
 def pad(ids: Ids) -> np.ndarray:
     """Return `ids` as `[B, L]` int32, padded with -1 on the right."""
-    if isinstance(ids, np.ndarray):
+    if not isinstance(ids, list | tuple):
+        ids = np.asarray(ids)
         if ids.ndim != 2 or not np.issubdtype(ids.dtype, np.integer):
             raise ValueError(f"ids are integers [B, L], got {ids.dtype} of shape {ids.shape}")
         return np.clip(ids, -2, np.iinfo(np.int32).max).astype(np.int32)

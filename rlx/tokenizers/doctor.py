@@ -25,6 +25,7 @@ from rlx.tokenizers.chunks import as_chunks, pad
 from rlx.tokenizers.fast import FastTokenizer
 from rlx.tokenizers.hf import HFFastTokenizer
 from rlx.tokenizers.measure import measure
+from rlx.tokenizers.stats import NormStats
 
 SCALES = (2.0, 5.0, 10.0, 20.0, 50.0)
 MERGES = (0, 32, 128, 512)  # ids beside the alphabet
@@ -77,12 +78,12 @@ def diagnose(chunks: np.ndarray, rmse: float = 0.02, vocab_size: int = 1024) -> 
     fine = [row for row in sweep if row["rmse"] <= rmse]
     chosen = fine[0] if fine else min(sweep, key=lambda row: row["rmse"])
     scale = chosen["scale"]
-    sizes = _sizes(rest, held_out, scale, chosen["alphabet"])
+    sizes = _sizes(rest, held_out, scale, int(chosen["alphabet"]))
     fewest = min(row["mean_tokens"] for row in sizes)
     size = next(row for row in sizes if row["mean_tokens"] <= WORTH * fewest)
     return {
         "shape": list(chunks.shape),
-        "constant_dims": np.flatnonzero(bins.stats.constant).tolist(),
+        "constant_dims": np.flatnonzero(NormStats.fit(rest).constant).tolist(),
         "binning": measure(bins, held_out),
         "scales": sweep,
         "vocabularies": sizes,
@@ -181,7 +182,7 @@ def text(found: dict[str, Any]) -> str:
 def main(argv: list[str] | None = None, read: Read = read_array) -> int:
     """Run the command line; return the exit code. `read` brings other formats."""
     parser = argparse.ArgumentParser(
-        prog="python -m rlx.tokenizers.doctor", description=__doc__.splitlines()[0]
+        prog="python -m rlx.tokenizers.doctor", description="Is FAST right for these actions?"
     )
     parser.add_argument("data", type=Path, help=".npy or .npz with actions [episodes, T, A]")
     parser.add_argument("--key", help="array of an .npz file")

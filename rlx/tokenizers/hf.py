@@ -221,7 +221,10 @@ class HFFastTokenizer:
     def _tokenizer(self) -> Any:
         from tokenizers import Tokenizer
 
-        return Tokenizer.from_str(self.rust)
+        tokenizer = Tokenizer.from_str(self.rust)
+        tokenizer.no_truncation()  # some files ask for it, and for padding
+        tokenizer.no_padding()
+        return tokenizer
 
     @cached_property
     def _vocab(self) -> dict[str, int]:

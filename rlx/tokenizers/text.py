@@ -108,7 +108,10 @@ class HFTextTokenizer:
     def _rust(self) -> Any:
         from tokenizers import Tokenizer
 
-        return Tokenizer.from_file(str(self.path))
+        tokenizer = Tokenizer.from_file(str(self.path))
+        tokenizer.no_truncation()  # some files ask for it, and for padding
+        tokenizer.no_padding()
+        return tokenizer
 
     def _special(self, name: str) -> int:
         found = self._rust.token_to_id(name)

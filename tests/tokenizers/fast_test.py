@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.fft
@@ -151,6 +152,8 @@ def test_constant_data_works_with_a_warning():
 def test_several_horizons_share_one_tokenizer():
     t = FastTokenizer.fit([smooth(200, 10, A, 0), smooth(200, 20, A, 0)])
     assert (t.horizon, t.action_dim) == (None, A)
+    one_by_one = [*smooth(200, 10, A, 0), *smooth(200, 20, A, 0)]
+    np.testing.assert_array_equal(FastTokenizer.fit(one_by_one).merges, t.merges)
     for horizon in (10, 20, 15):
         data = smooth(20, horizon, A, 2)
         x, valid, _ = t.decode(t.encode(data), horizon=horizon, normalized=True)
@@ -179,7 +182,8 @@ def test_files_give_back_the_same_ids(name, tmp_path):
     assert (back.horizon, back.action_dim) == (8, 3)
 
 
-def test_settings_are_kept_in_the_file(tmp_path):
+def test_settings_are_kept_in_the_file(tmp_path, monkeypatch):
+    (tmp_path / "empty").mkdir()
     t = FastTokenizer.fit(DATA, scale=5, order="dim", eob=False, clip=None, allow_any_shape=True)
     t.save(tmp_path)
     back = FastTokenizer.load(tmp_path)
@@ -193,7 +197,10 @@ def test_settings_are_kept_in_the_file(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"dct\.json not found"):
         DctNoBpeTokenizer.load(tmp_path)
     with pytest.raises(FileNotFoundError, match="holds no tokenizer; expected one of"):
-        tk.load(tmp_path / "elsewhere")
+        tk.load(tmp_path / "empty")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(FileNotFoundError, match="is no folder and could not be fetched"):
+        tk.load("rlx-tests/no-such-tokenizer")
 
 
 def test_policies_for_malformed_ids(tokenizer):
@@ -284,6 +291,12 @@ def test_no_shape_is_remembered():
         t.decode(ids)
     x, valid, _ = t.decode(ids, horizon=15, action_dim=4, normalized=True)
     assert valid.all() and x.shape == (3, 15, 4)
+    for call in (
+        lambda: t.encode(smooth(3, 15, 4, 0)),
+        lambda: t.decode(ids, horizon=15, action_dim=4),
+    ):
+        with pytest.raises(ValueError, match=r"chunks have 4 numbers per action, .* statistics 7"):
+            call()
 
 
 def test_one_chunk_may_come_without_a_batch(tokenizer):
@@ -295,6 +308,13 @@ def test_one_chunk_may_come_without_a_batch(tokenizer):
 def test_integers_are_actions_too():
     t = FastTokenizer.fit(np.random.default_rng(0).integers(0, 9, (30, 6, 2)))
     assert t.decode(t.encode(np.ones((1, 6, 2), int)))[1].all()
+
+
+def test_arrays_of_the_device_are_ids_too(tokenizer):
+    ids = chunks.pad(tokenizer.encode(HELD_OUT[:3]))
+    got, want = tokenizer.decode(jnp.asarray(ids)), tokenizer.decode(ids)
+    np.testing.assert_array_equal(got[0], want[0])
+    assert got[1].all()
 
 
 def test_padding_keeps_ids_below_zero_malformed():

@@ -18,19 +18,21 @@ OFFLINE = (
     "bc", "flow_bc", "diffusion_bc",
 )  # fmt: skip
 SEQUENCE = ("vla",)
-NAMES = ONLINE + OFFLINE + SEQUENCE
+GUIDANCE = ("value", "rwr", "backprop", "ppo", "forward_kl", "inverse_kl", "student")
+NAMES = ONLINE + OFFLINE + SEQUENCE + GUIDANCE
 
 
 def make(
-    config: ConfigDict, spec: EnvSpec, axis_name: str | None = None, **language: Any
+    config: ConfigDict, spec: EnvSpec, axis_name: str | None = None, **parts: Any
 ) -> Learner:
     """Build the learner `config.name` for environments of `spec`; ValueError if unknown.
 
-    language: what learners of SEQUENCE take beside, `slots` and `codec`.
+    parts: what learners of SEQUENCE take beside, `slots` and `codec`, and those of GUIDANCE, such
+      as `chain` and `params`, the model.
     """
     if config.name not in NAMES:
         raise ValueError(unknown(config.name, NAMES))
-    return module(config.name).make(config, spec, axis_name, **language)
+    return module(config.name).make(config, spec, axis_name, **parts)
 
 
 def unknown(name: str, names: Sequence[str]) -> str:
@@ -41,5 +43,5 @@ def unknown(name: str, names: Sequence[str]) -> str:
 
 def module(name: str) -> ModuleType:
     """Return the file of a learner, which has `get_config` and `make`."""
-    room = "rlx.agents.offline" if name in OFFLINE else "rlx.agents"
-    return importlib.import_module(f"{room}.{name}")
+    room = "offline." if name in OFFLINE else "guidance." if name in GUIDANCE else ""
+    return importlib.import_module(f"rlx.agents.{room}{name}")

@@ -43,10 +43,17 @@ def get_config(arg: str = "") -> ConfigDict:
                 images=option.images,
                 horizon=placeholder(int),  # steps of a chunk; default hz
                 tokenizer=option.tokenizer,  # fast, bins, dct
-                vocab_size=placeholder(int),  # of FAST; default: the tokenizer's
+                merges=placeholder(int),  # tokens of FAST beyond its alphabet; default: 1024 in all
+                text=placeholder(str),  # a tokenizer.json for the text; default: bytes
                 max_len=placeholder(int),  # tokens of a sequence; default: the longest's
                 resident=True,  # all rows on device; False: a loader hands batches over
                 workers=2,  # threads of the loader
+            ),
+            weights=dict(
+                path=placeholder(str),  # pretrained ones to begin with
+                layout="paligemma",  # of them: paligemma (npz), huggingface or openpi
+                allow_missing="",  # pattern of our names that they may lack, such as expert
+                allow_unexpected="",  # of theirs that we do not have
             ),
             train=dict(
                 steps=1_500,  # gradient steps
@@ -102,7 +109,7 @@ SIZES = {
         "learner.dtype": "bfloat16",
         "train.steps": 20_000,
     },
-    "base": {  # PaliGemma's shape, with the published optimiser; load weights with init_from
+    "base": {  # PaliGemma's shape, with the published optimiser; see `weights`
         "learner.decoder": "gemma_2b",
         "learner.expert_decoder": "gemma_300m",
         "learner.vit": "so400m",
@@ -128,6 +135,7 @@ LORA = {
     "learner.lr": 2.5e-4,
 }
 DEMO = {
+    "data.merges": 64,  # 1024 tokens over-merge: near-unique code words teach little
     "learner.batch_size": 32,
     "learner.state_input": "numbers",  # digits as text take a small model much longer to read
     "learner.schedule": "cosine",

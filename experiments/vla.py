@@ -18,14 +18,11 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from experiments import vla_result
-from experiments.vla_data import Problem, feed, load
-from experiments.vla_look import look
-from rlx.agents import vla
+from experiments.vla_data import load
+from experiments.vla_session import session
 from rlx.infra import cli, errors, runtime
 from rlx.infra.logging import Run
-from rlx.serve import vla as policy
 from rlx.train import campaign, sequence_checks
-from rlx.train.sequence_pack import Session
 
 DEFAULT = "configs/vla.py"
 SHORT = {
@@ -84,16 +81,6 @@ def entry(config: ConfigDict, root: Path, hz: int, tokenizer: str, seed: int) ->
     name = "_".join([f"{hz}hz", tokenizer, own.learner.head, own.tag, f"s{seed}"])
     run, plan = Run(f"s{seed}", seed), sequence_checks.plan(own)
     return campaign.Entry(own.lock(), {}, None, plan, [run], root / name)
-
-
-def session(config: ConfigDict, problem: Problem) -> Session:
-    """The compiled programs of a run; the learner's vocabulary is the layout's."""
-    layout, chunk = problem.rows.layout, problem.spec.action.shape
-    own = ConfigDict(config.learner.to_dict())
-    own.vocab_size = layout.vocab_size
-    made = vla.make(own, problem.spec, slots=layout.slots, codec=layout.action.codec(*chunk))
-    assets = policy.assets(own, layout, problem.rows.action_stats, problem.spec, problem.prefix)
-    return Session(config, made, feed(config, problem), look(config, problem), assets)
 
 
 if __name__ == "__main__":

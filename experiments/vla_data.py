@@ -1,4 +1,4 @@
-"""Data, tokenizer and layout that a config of `experiments.vla` stands for."""
+"""The data that a config of `experiments.vla` stands for, and how batches of it come about."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from rlx import tokenizers
+from experiments import vla_tokens
 from rlx.data import lerobot, oxe
 from rlx.data.chunks import ArraySource, Batch, ChunkSource, Source
 from rlx.data.loader import Loader
@@ -15,9 +15,6 @@ from rlx.data.synth import push, reach
 from rlx.data.vla_rows import Rows
 from rlx.infra import distributed
 from rlx.infra.errors import ConfigError, unknown
-from rlx.tokenizers.layout import Layout
-from rlx.tokenizers.stats import NormStats
-from rlx.tokenizers.text import ByteTokenizer
 from rlx.train.feed import Resident, Streamed, token_batch
 from rlx.types import EnvSpec, Spec
 
@@ -42,26 +39,14 @@ def load(config: ConfigDict, hz: int, name: str) -> Problem:
     field.
     """
     source, test, truth = read(config, hz)
-    rng = np.random.default_rng(0)
-    picked = np.sort(rng.permutation(len(source))[:FIT])
+    picked = np.sort(np.random.default_rng(0).permutation(len(source))[:FIT])
     sample = source.batch(picked, images=False)
-    actions, states = sample["actions"], sample["state"]
-    settings = {} if config.data.vocab_size is None else {"vocab_size": config.data.vocab_size}
-    tokenizer = tokenizers.make(name, actions, **settings)
-    own = NormStats.fit(states)
-    layout = Layout(ByteTokenizer(), tokenizer, 1, own)
-    says = config.learner.state_input == "text"
-    seen = states if says else None
-    lengths = layout.lengths(sample["prompt"], seen, actions)
-    longest = config.data.max_len or -(-int(lengths.max()) // 8) * 8
-    layout = Layout(ByteTokenizer(), tokenizer, longest, own)
-    layout.check(sample["prompt"], seen, actions)
-    rows = Rows(layout, own, tokenizer.stats or NormStats.fit(actions), says)
-    prefix = int(layout.prefix(sample["prompt"], seen)["lengths"].max())
-    obs = {"state": Spec(states.shape[1:])}
+    rows, prefix = vla_tokens.fit(config, sample, name)
+    obs = {"state": Spec(sample["state"].shape[1:])}
     for camera, images in source.batch(picked[:1])["images"].items():
         obs[camera] = Spec(images.shape[1:], np.uint8)
-    return Problem(source, test, truth, rows, EnvSpec(obs, Spec(actions.shape[1:])), prefix)
+    spec = EnvSpec(obs, Spec(sample["actions"].shape[1:]))
+    return Problem(source, test, truth, rows, spec, prefix)
 
 
 def read(config: ConfigDict, hz: int) -> tuple[Source, Batch, dict[str, Any]]:

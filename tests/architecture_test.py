@@ -90,7 +90,7 @@ BUDGET = (
     ("rlx/types.py", 180),
     ("rlx/train/driver.py", 200),
     ("rlx/train/*.py", 250),
-    ("rlx/infra/checkpoint.py", 165),
+    ("rlx/infra/checkpoint.py", 170),
     ("rlx/infra/logging.py", 150),
     ("rlx/infra/sharding.py", 150),
     ("rlx/infra/config.py", 200),

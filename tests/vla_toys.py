@@ -8,8 +8,8 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from configs import vla as vla_config
-from experiments import vla
 from experiments.vla_data import Problem, load
+from experiments.vla_session import session
 from rlx.infra.logging import Run
 from rlx.train import pack, sequence_checks
 
@@ -40,5 +40,7 @@ def train(own: ConfigDict, workdir: Path, stop: list[str] | None = None) -> dict
     own = ConfigDict(own.to_dict()).lock()
     runs = [Run(f"s{own.seed}", own.seed)]
     pack.claim(own, runs, workdir, overwrite=False, retry_failed=False)
-    with vla.session(own, problem(own)) as session:
-        return session.run(own, sequence_checks.plan(own), runs, workdir, [] if stop is None else stop)
+    with session(own, problem(own)) as opened:
+        return opened.run(
+            own, sequence_checks.plan(own), runs, workdir, [] if stop is None else stop
+        )

@@ -138,9 +138,14 @@ def read_params(workdir: str | Path) -> PyTree:
 
     It says so for every leaf, because orbax would else want the devices that wrote them.
     """
+    return read_tree(newest(workdir) / "params")
+
+
+def read_tree(path: str | Path) -> PyTree:
+    """Return a tree that orbax wrote at `path`, rlx or another: nested dicts of NumPy arrays."""
     import orbax.checkpoint as ocp
 
-    path, handler = newest(workdir) / "params", ocp.PyTreeCheckpointHandler()
+    path, handler = Path(path).absolute(), ocp.PyTreeCheckpointHandler()
     tree = handler.metadata(path).tree
     as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
     return handler.restore(path, restore_args=as_numpy)

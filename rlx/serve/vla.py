@@ -23,22 +23,28 @@ from rlx.infra.checkpoint import policy_of, read_assets, read_params
 from rlx.infra.config import from_json
 from rlx.infra.errors import ConfigError
 from rlx.infra.random import key_for, shard_keys
+from rlx.serve.batching import BadObservation
 from rlx.serve.policy import Served
 from rlx.tokenizers.layout import Layout
 from rlx.tokenizers.stats import NormStats
-from rlx.tokenizers.text import ByteTokenizer
+from rlx.tokenizers.text import ByteTokenizer, HFTextTokenizer
 from rlx.types import EnvSpec, Spec
 
 FORMAT = 1
 
 
 def assets(
-    learner: ConfigDict, layout: Layout, actions: NormStats, spec: EnvSpec, prefix: int
+    learner: ConfigDict,
+    layout: Layout,
+    actions: NormStats,
+    spec: EnvSpec,
+    prefix: int,
+    text: str | None = None,
 ) -> dict[str, Any]:
     """Return, as JSON, what `load` needs beside parameters: it goes into every checkpoint.
 
     Args: layout with its statistics of states; `actions`: those of the flow's actions; prefix:
-      tokens before the action.
+      tokens before the action; text: file of the text's tokenizer, None = bytes.
     """
     with tempfile.TemporaryDirectory() as folder:
         layout.action.save(folder)
@@ -48,6 +54,7 @@ def assets(
         "format": FORMAT,
         "learner": learner.to_dict(),
         "tokenizer": files,
+        "text": text,
         "max_len": layout.max_len,
         "prefix": prefix,
         "obs": obs,
@@ -76,7 +83,8 @@ def load(workdir: str | Path) -> Served:
         for name, text in saved["tokenizer"].items():
             (Path(folder) / name).write_text(text)
         tokenizer = tokenizers.load(folder)
-    layout = Layout(ByteTokenizer(), tokenizer, saved["max_len"], stats["state"])
+    text = HFTextTokenizer(saved["text"]) if saved["text"] else ByteTokenizer()
+    layout = Layout(text, tokenizer, saved["max_len"], stats["state"])
     obs = {name: Spec(tuple(shape), np.dtype(d)) for name, (shape, d) in saved["obs"].items()}
     spec = EnvSpec(obs, Spec(tuple(saved["chunk"])))
     config = from_json(saved["learner"])
@@ -86,7 +94,12 @@ def load(workdir: str | Path) -> Served:
     act = jax.jit(lambda state, seen: learner.act(state, seen, keys, False))
     cameras = [name for name in obs if name != "state"]
 
+    wanted = {"prompt", "state", *cameras}
+
     def policy(observations: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        for own in observations:
+            if missing := wanted - own.keys():
+                raise BadObservation(f"the observation lacks {', '.join(sorted(missing))}")
         states = np.stack([np.asarray(own["state"], np.float32) for own in observations])
         said = states if config.state_input == "text" else None
         seen = layout.prefix([own["prompt"] for own in observations], said, saved["prefix"])

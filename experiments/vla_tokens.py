@@ -1,0 +1,41 @@
+"""Text and action tokens of `experiments.vla`, fitted on samples of its data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from rlx import tokenizers
+from rlx.data.chunks import Batch
+from rlx.data.vla_rows import Rows
+from rlx.tokenizers.layout import Layout
+from rlx.tokenizers.stats import NormStats
+from rlx.tokenizers.text import ByteTokenizer, HFTextTokenizer
+
+
+def fit(config: ConfigDict, sample: Batch, name: str) -> tuple[Rows, int]:
+    """Return what turns samples into rows, and the tokens of the longest prefix.
+
+    Raises ValueError where `data.max_len` is too short for more than 1 % of the samples.
+    """
+    data, actions = config.data, sample["actions"]
+    action = action_tokenizer(name, actions, data.merges)
+    text = HFTextTokenizer(data.text) if data.text else ByteTokenizer()
+    states = NormStats.fit(sample["state"])
+    says = config.learner.state_input == "text"
+    given = sample["prompt"], sample["state"] if says else None
+    longest = Layout(text, action, 1, states).lengths(*given, actions).max()
+    layout = Layout(text, action, data.max_len or -(-int(longest) // 8) * 8, states)
+    layout.check(*given, actions)
+    prefix = int(layout.prefix(*given)["lengths"].max())
+    return Rows(layout, states, action.stats or NormStats.fit(actions), says), prefix
+
+
+def action_tokenizer(name: str, actions: np.ndarray, merges: int | None) -> Any:
+    """Fit the tokenizer `name`; FAST with `merges` tokens beyond its alphabet (None: 1024)."""
+    if name != "fast" or merges is None:
+        return tokenizers.make(name, actions)
+    alphabet = tokenizers.make(name, actions, vocab_size=None).vocab_size
+    return tokenizers.make(name, actions, vocab_size=alphabet + merges)

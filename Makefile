@@ -7,12 +7,13 @@ CPU    := JAX_PLATFORMS=cpu
 COUNT  := $(CPU) $(BIN)/python -m pytest --collect-only -qq -m slow tests 2>/dev/null | awk -F': ' 'NF == 2 {n += $$2} END {print n + 0}'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo offline-demo test test-slow lint bench validate-launch clean
+.PHONY: help setup demo offline-demo vla-demo test test-slow lint bench validate-launch clean
 
 help:
 	@echo "make setup      install rlx and its tools into $(VENV) (PYTHON=python3.12 picks the interpreter)"
 	@echo "make demo       a small scaling-law run on CPU"
 	@echo "make offline-demo  point-maze data made here, flow Q-learning on it: under ten minutes"
+	@echo "make vla-demo   a robot arm told what to reach for: FAST action tokens against bins, under ten minutes"
 	@echo "make test       all tests but the slow ones"
 	@echo "make test-slow  the slow tests"
 	@echo "make lint       ruff and pyright"
@@ -34,6 +35,9 @@ demo: setup
 
 offline-demo: setup
 	$(BIN)/python -m experiments.offline --agent=fql --task=pointmaze-medium-navigate-singletask-task2-v0 --demo
+
+vla-demo: setup
+	$(BIN)/python -m experiments.vla --demo
 
 test: setup
 	$(CPU) $(BIN)/python -m pytest -n 2 -m "not slow"

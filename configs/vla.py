@@ -141,10 +141,10 @@ DEMO = {
     "learner.schedule": "cosine",
     "learner.lr_end": 0.01,
     "learner.warmup_steps": 50,
-    "learner.decay_steps": 1_500,
+    "learner.decay_steps": 1_000,
     "learner.action_vocab_only": True,
-    "train.steps": 1_500,
-    "train.eval_every": 500,
+    "train.steps": 1_000,
+    "train.eval_every": 250,
     "log.wandb": "off",
 }
 SMOKE = {

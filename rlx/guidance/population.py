@@ -1,0 +1,127 @@
+"""Weighted populations: what one step of SMC does to the weights once every particle has moved.
+
+psi_t (reward units) is alpha times the logarithm of all potentials up to t, so that a step
+multiplies the weight by exp((psi_{t-1} - psi_t) / alpha); psi_0 = r makes any of them end at
+p_alpha (FK steering, Singhal et al. 2025, arXiv 2501.06848, with terminal reward):
+  diff  psi_t = v_t                              max  sum over s >= t of max_{u >= s} v_u
+  add   sum over s >= t of sum_{u >= s} v_u      rt   sum over s >= t of v_s
+Sums and maxima run over the steps that the schedule allows.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rlx.guidance.core import gather, log_mean_exp
+from rlx.guidance.resampling import ess, resample
+from rlx.guidance.types import Config
+from rlx.types import PyTree
+
+POTENTIALS = ("diff", "max", "add", "rt")
+
+
+class Population(NamedTuple):
+    """N particles of each of B problems: `[B, N, ...]`, the last three `[B]`."""
+
+    x: jax.Array
+    prediction: PyTree  # at x, if the value makes it
+    psi: jax.Array  # -inf where the value was not finite
+    memory: jax.Array  # running maximum or sum of values
+    logw: jax.Array  # mean weight 1; -inf = dropped
+    logZ: jax.Array
+    n_bad: jax.Array
+    collapsed: jax.Array
+
+
+class Trace(NamedTuple):
+    """One step: `[B]`, `[B]`, `[B, N]`, `[B, N]`."""
+
+    ess: jax.Array
+    resampled: jax.Array
+    ancestors: jax.Array
+    moves: jax.Array
+
+
+def begin(
+    x: jax.Array, v: jax.Array, bad: jax.Array, prediction: PyTree, alpha: jax.Array
+) -> Population:
+    """The population at the start, weighted by its own values: p_T is tilted too."""
+    zeros = jnp.zeros(x.shape[0], v.dtype)
+    collapsed = jnp.zeros(x.shape[0], bool)
+    return normalised(Population(x, prediction, v, v, v / alpha[:, None], zeros, bad, collapsed))
+
+
+def normalised(population: Population) -> Population:
+    """Weights of mean 1, the mean moved to log Z. A problem whose particles are all dropped keeps
+    them with equal weights and is flagged; nothing of it reaches another problem.
+    """
+    dead = jnp.all(jnp.isneginf(population.logw), axis=1)
+    mean = jnp.where(dead, 0.0, log_mean_exp(population.logw))
+    return population._replace(
+        logw=jnp.where(dead[:, None], 0.0, population.logw - mean[:, None]),
+        logZ=population.logZ + mean,
+        collapsed=population.collapsed | dead,
+    )
+
+
+def weighed(
+    population: Population,
+    v: jax.Array,
+    extra: jax.Array,
+    counts: jax.Array,
+    last: jax.Array,
+    config: Config,
+) -> tuple[Population, jax.Array]:
+    """Multiply weights by the potential at values v `[B, N]` and by exp(extra) `[B, N]`.
+
+    Returns the population and what its log weights gained, times alpha. Dropped particles stay so.
+    """
+    psi, memory = potential(population, v, counts, config)
+    psi = jnp.where(last, v, psi)
+    alpha = config.alpha[:, None]
+    move = psi - jnp.where(jnp.isneginf(population.psi), 0.0, population.psi) + extra * alpha
+    dropped = jnp.isneginf(population.logw)
+    logw = jnp.where(dropped, -jnp.inf, population.logw + move / alpha)
+    return normalised(population._replace(psi=psi, memory=memory, logw=logw)), move
+
+
+def potential(
+    population: Population, v: jax.Array, counts: jax.Array, config: Config
+) -> tuple[jax.Array, jax.Array]:
+    """psi and memory after values v; both stay at steps that do not count."""
+    if config.potential == "diff":
+        return jnp.where(counts, v, population.psi), v
+    past = {"max": jnp.maximum, "add": jnp.add, "rt": lambda old, new: new}[config.potential]
+    memory = past(population.memory, v)
+    psi = jnp.where(jnp.isneginf(v), -jnp.inf, population.psi + memory)
+    return jnp.where(counts, psi, population.psi), jnp.where(counts, memory, population.memory)
+
+
+def settled(
+    keys: jax.Array, population: Population, allowed: jax.Array, last: jax.Array, config: Config
+) -> tuple[Population, jax.Array, jax.Array, jax.Array]:
+    """Resample problems whose effective size is below the threshold, at the end all of them if
+    `last_resample`; the others carry their weights on. Returns also ESS, who did, ancestors.
+    """
+    N = population.logw.shape[1]
+    size = ess(population.logw)
+    small = (size < config.ess_fraction * N) | (jnp.asarray(config.ess_fraction) >= 1)
+    do = jnp.where(last, config.last_resample, allowed & small)
+    drawn = resample(keys, population.logw, config.resampling)
+    index = jnp.where(do[:, None], drawn, jnp.arange(N, dtype=drawn.dtype))
+    particles = (population.x, population.prediction, population.psi, population.memory)
+    x, prediction, psi, memory = gather(particles, index)
+    logw = jnp.where(do[:, None], 0.0, population.logw)
+    population = population._replace(x=x, prediction=prediction, psi=psi, memory=memory, logw=logw)
+    return population, size, do, index
+
+
+def schedule(steps: np.ndarray, total: int, config: Config) -> np.ndarray:
+    """Which steps may resample, `[T]` bool: every k-th between two shares of the chain."""
+    done = total - steps
+    inside = (done >= config.first * total) & (done < config.last * total)
+    return inside & ((done + 1) % config.every == 0)

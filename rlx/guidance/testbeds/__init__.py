@@ -1,0 +1,1 @@
+"""Problems whose aligned law, values and log Z are known exactly."""

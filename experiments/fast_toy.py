@@ -17,7 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments import fast_toy_plot
-from experiments.fast_toy_model import Run, train
+from experiments.fast_toy_data import Run
+from experiments.fast_toy_train import train
 from rlx.infra import files, runtime
 from rlx.infra.errors import ConfigError, one_line
 

@@ -16,7 +16,6 @@ from rlx.ops import masks
 from rlx.ops.generate import generate
 from rlx.ops.token_loss import token_scores
 
-
 BATCH = 32
 
 

@@ -76,9 +76,9 @@ def tokens(heat: float = 1.0, steps: int | None = None) -> SimpleNamespace:
     )
 
 
-def law(table: np.ndarray, reveal: bool = False):
-    """The law of x_0 `[27]` under logits `table` and uniform orders, one token per step; also the
-    probability of passing each partial state.
+def law(table: np.ndarray, whole: bool = False):
+    """The law of x_0 `[27]` under logits `table` and uniform orders, one token per step; if `whole`
+    also the probability of passing each partial state, and those of the tokens.
     """
     z = table.reshape(len(STATES), L, V)
     q = np.exp(z - z.max(-1, keepdims=True))
@@ -92,11 +92,16 @@ def law(table: np.ndarray, reveal: bool = False):
                 after = STATES[i].copy()
                 after[place] = v
                 passed[where[tuple(after)]] += passed[i] * q[i, place, v] / masks
-    return (passed[CLEAN], passed, q) if reveal else passed[CLEAN]
+    return (passed[CLEAN], passed, q) if whole else passed[CLEAN]
 
 
 def kl(p: np.ndarray, q: np.ndarray) -> float:
     return float((p * np.log(np.maximum(p, 1e-300) / q)).sum())
+
+
+def objective(params: np.ndarray, problem: SimpleNamespace) -> float:
+    """E[r] - ALPHA KL(walks) of the tokens' model, exactly."""
+    return float(law(problem.table + params) @ problem.r) - ALPHA * path_kl(params, problem)
 
 
 def path_kl(params: np.ndarray, problem: SimpleNamespace) -> float:
@@ -136,6 +141,16 @@ def gaussian(steps: int = 8) -> SimpleNamespace:
             mean, variance = a * mean + share[i] * params["shift"][i], a**2 * variance + var[i]
         return mean, variance
 
+    def objective(params):
+        """E[r] - ALPHA KL(walks), exactly."""
+        mean, variance, far = np.zeros(2), np.ones(2), 0.0
+        for i in range(steps - 1, -1, -1):
+            line, shift = share[i] * params["slope"][i], share[i] * params["shift"][i]
+            far += (((line * mean + shift) ** 2 + line**2 * variance) / (2 * var[i])).sum()
+            a = share[i] * slope[i] + own[i] + line
+            mean, variance = a * mean + shift, a**2 * variance + var[i]
+        return -((y - mean[0]) ** 2 + variance[0]) / (2 * s2) - ALPHA * far
+
     def away(params):
         """KL of the model's law to the tilted one."""
         mean, variance = marginal(f64(params))
@@ -152,6 +167,9 @@ def gaussian(steps: int = 8) -> SimpleNamespace:
         s2=s2,
         y=y,
         marginal=marginal,
+        objective=objective,
+        slope=slope,
+        var=var,
         away=away,
         reward=lambda obs, x: -((y - x[:, 0]) ** 2) / (2 * s2),
     )

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from decoder_numpy import f64, gelu, norm, turn
+from decoder_numpy import f64, gelu, jit, norm, turn
 
 from rlx.nn.action_expert import (
     ActionExpert,
@@ -32,14 +32,14 @@ def model(kind):
     rng = np.random.default_rng(0)
     x = np.float32(rng.normal(size=(B, P, LLM.width)))
     args = x, masks.positions(SEGMENT), masks.prefix_lm(AR, SEGMENT)
-    p0 = llm.init(jax.random.key(0), *args)["params"]
+    p0 = jit(llm.init)(jax.random.key(0), *args)["params"]
     move = lambda p: p + np.float32(0.2 * rng.normal(size=p.shape))  # noqa: E731
     p0 = jax.tree.map(move, p0)
-    _, kv = llm.apply({"params": p0}, *args)
+    _, kv = jit(llm.apply)({"params": p0}, *args)
     state = np.float32(rng.normal(size=(B, S)))
     given = state, kv, masks.prefix(AR, SEGMENT)
     noisy, tau = np.float32(rng.normal(size=(B, T, A))), np.float32([0.3, 0.9])
-    p1 = expert.init(jax.random.key(1), noisy, tau, *given)["params"]
+    p1 = jit(expert.init)(jax.random.key(1), noisy, tau, *given)["params"]
     return expert, p0, jax.tree.map(move, p1), x, given, noisy, tau
 
 
@@ -107,7 +107,7 @@ def joint(kind, p0, p1, x0, state, noisy, tau):
 @pytest.mark.parametrize("kind", ["pi0", "pi05"])
 def test_velocity_against_one_joint_attention(kind):
     expert, p0, p1, x, given, noisy, tau = model(kind)
-    v = expert.apply({"params": p1}, noisy, tau, *given)
+    v = jit(expert.apply)({"params": p1}, noisy, tau, *given)
     for b in range(B):
         valid = SEGMENT[b] > 0
         want = joint(kind, f64(p0), f64(p1), x[b][valid], given[0][b], noisy[b], tau[b])
@@ -118,26 +118,26 @@ def test_loss_and_euler_steps_against_the_published_loop():
     expert, _, p1, _, given, noise, tau = model("pi05")
     params = {"params": p1}
     actions = np.float32(np.random.default_rng(5).normal(size=(B, T, A)))
-    field = jax.jit(lambda x, tau: expert.apply(params, x, tau, *given))
+    field = jit(lambda x, tau: expert.apply(params, x, tau, *given))
     t = tau[:, None, None]
     error = field(t * noise + (1 - t) * actions, tau) - (noise - actions)
-    got = flow_errors(expert, params, actions, noise, tau, given)
+    got = jit(lambda a: flow_errors(expert, params, a, noise, tau, given))(actions)
     np.testing.assert_allclose(got, (error**2).mean(-1), rtol=1e-5)
     x, now, dt, count = noise, 1.0, -0.1, 0
     while now >= -dt / 2:
         x = x + dt * field(x, np.full(B, now, np.float32))
         now, count = now + dt, count + 1
     assert count == 10
-    got = jax.jit(lambda x: sample_actions(expert, params, x, 10, given))(noise)
+    got = jit(lambda x: sample_actions(expert, params, x, 10, given))(noise)
     np.testing.assert_allclose(got, x, atol=1e-5)
 
 
 def test_pi05_starts_as_the_identity_between_its_projections():
     expert, _, _, _, given, noisy, tau = model("pi05")
-    params = expert.init(jax.random.key(3), noisy, tau, *given)
+    params = jit(expert.init)(jax.random.key(3), noisy, tau, *given)
     p = f64(params["params"])
     want = dense(p["action_out"], norm(dense(p["action_in"], noisy), 0.0))
-    np.testing.assert_allclose(expert.apply(params, noisy, tau, *given), want, atol=1e-5)
+    np.testing.assert_allclose(jit(expert.apply)(params, noisy, tau, *given), want, atol=1e-5)
 
 
 def test_times_follow_their_distribution():

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from decoder_numpy import jit
 
 from rlx.nn.decoding import decode_step, prefill
 from rlx.nn.transformer import Decoder, Variant
@@ -25,8 +26,34 @@ B = len(PLEN)
 def model():
     net = Decoder(Variant(16, 2, 24, 2, 1, 8), V)
     mask = jnp.ones((1, 1, 1), bool)
-    params = net.init(jax.random.key(0), jnp.zeros((1, 1, 16)), jnp.zeros((1, 1), int), mask)
+    params = jit(net.init)(jax.random.key(0), jnp.zeros((1, 1, 16)), jnp.zeros((1, 1), int), mask)
     return net, jax.tree.map(lambda x: 1.5 * x, params)
+
+
+@pytest.fixture(scope="module")
+def programs(model):
+    """Reading all at once, a prefix, one more token, and the logits; each compiled once."""
+    net, params = model
+
+    @jit
+    def whole(tokens, mask_ar, segment):
+        x = net.apply(params, tokens, method="embed")
+        see = masks.prefix_lm(mask_ar, segment)
+        y, _ = net.apply(params, x, masks.positions(segment), see)
+        return net.apply(params, y, method="logits")
+
+    @jit
+    def begin(tokens):
+        x = net.apply(params, tokens, method="embed")
+        return prefill(net, params, x, np.zeros((B, P), bool), SEGMENT, M)
+
+    @jit
+    def one(cache, token, s):
+        x = net.apply(params, token, method="embed")
+        return decode_step(net, params, cache, x, s)
+
+    logits = jit(lambda y: net.apply(params, y, method="logits"))
+    return whole, begin, one, logits
 
 
 def tokens_of(seed=0):
@@ -34,44 +61,40 @@ def tokens_of(seed=0):
     return rng.integers(0, V, size=(B, P)), rng.integers(0, V, size=(B, M))
 
 
-def forced(model, prefix, new, row):
+def forced(programs, prefix, new, row):
     """Logits `[M + 1, V]` after the prefix and after each new token, from one full pass."""
-    net, params = model
-    tokens = np.concatenate([prefix[row][SEGMENT[row] > 0], new[row]])[None]
-    length = tokens.shape[1]
-    segment = np.ones((1, length), np.int32)
-    ar = np.arange(length)[None] >= length - M
-    x = net.apply(params, tokens, method="embed")
-    y, _ = net.apply(params, x, masks.positions(segment), masks.prefix_lm(ar, segment))
-    return np.asarray(net.apply(params, y, method="logits"))[0, length - M - 1 :]
+    kept = prefix[row][SEGMENT[row] > 0]
+    length = len(kept) + M
+    tokens = np.pad(np.concatenate([kept, new[row]]), (0, P - len(kept)))[None]
+    index = np.arange(P + M)[None]
+    logits = programs[0](tokens, index >= len(kept), np.int32(index < length))
+    return np.asarray(logits)[0, len(kept) - 1 : length]
 
 
-def cached(model, prefix, new, shift=0):
+def cached(programs, prefix, new, shift=0):
     """The same logits `[B, M + 1, V]` through the cache; `shift` moves the new positions."""
-    net, params = model
-    x = net.apply(params, prefix, method="embed")
-    cache, y = prefill(net, params, x, np.zeros((B, P), bool), SEGMENT, M)
+    _, begin, one, logits = programs
+    cache, y = begin(prefix)
     cache = cache.replace(position=cache.position + shift)
-    read = jax.jit(lambda cache, x, s: decode_step(net, params, cache, x, s))
     out = [y]
     for s in range(M):
-        cache, y = read(cache, net.apply(params, new[:, s], method="embed"), s)
+        cache, y = one(cache, new[:, s], s)
         out.append(y)
-    return np.asarray(net.apply(params, jnp.stack(out, 1), method="logits"))
+    return np.asarray(logits(jnp.stack(out, 1)))
 
 
-def largest_error(model, shift):
+def largest_error(programs, shift):
     prefix, new = tokens_of()
-    got = cached(model, prefix, new, shift)
-    return max(np.abs(got[b] - forced(model, prefix, new, b)).max() for b in range(B))
+    got = cached(programs, prefix, new, shift)
+    return max(np.abs(got[b] - forced(programs, prefix, new, b)).max() for b in range(B))
 
 
-def test_cached_logits_are_the_teacher_forced_ones(model):
-    assert largest_error(model, shift=0) < 1e-4
+def test_cached_logits_are_the_teacher_forced_ones(programs):
+    assert largest_error(programs, shift=0) < 1e-4
 
 
-def test_positions_off_by_one_would_be_seen(model):
-    assert largest_error(model, shift=1) > 1e-2
+def test_positions_off_by_one_would_be_seen(programs):
+    assert largest_error(programs, shift=1) > 1e-2
 
 
 def decode(model, prefix, segment, end=0, max_new=M):
@@ -87,9 +110,9 @@ def decode(model, prefix, segment, end=0, max_new=M):
     return generate(first, step, end=end, max_new=max_new)
 
 
-def test_rows_of_a_batch_are_the_rows_alone_and_greedy_follows_the_full_model(model):
+def test_rows_of_a_batch_are_the_rows_alone_and_greedy_follows_the_full_model(model, programs):
     prefix, _ = tokens_of(1)
-    run = jax.jit(lambda prefix, segment: decode(model, prefix, segment, max_new=8))
+    run = jit(lambda prefix, segment: decode(model, prefix, segment, max_new=8))
     compiled = run.lower(prefix, SEGMENT).compile()
     # The cache is written where it lies: no instruction copies it.
     cache, text = rf"f32\[2,{B},{P + 8},1,8\]\S* ", compiled.as_text()
@@ -103,6 +126,6 @@ def test_rows_of_a_batch_are_the_rows_alone_and_greedy_follows_the_full_model(mo
     lengths = (np.asarray(together.tokens) != PAD).sum(1)
     row = together.tokens[0][: lengths[0]]
     new = np.tile(np.pad(row, (0, max(0, M - len(row))))[:M], (B, 1))
-    follows = forced(model, prefix, new, 0).argmax(-1)
+    follows = forced(programs, prefix, new, 0).argmax(-1)
     n = min(len(row), M)
     np.testing.assert_array_equal(row[:n], follows[:n])

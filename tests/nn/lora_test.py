@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import numpy as np
 import pytest
+from decoder_numpy import jit
 
 from rlx.nn.lora import PROJECTIONS, Lora, Projection, merge_lora
 from rlx.nn.transformer import Decoder, Variant
@@ -18,7 +19,7 @@ def made(kind, lora):
     rng = np.random.default_rng(0)
     x = np.float32(rng.normal(size=[SIZES[i] for i in inputs]))
     net = Projection(kind, tuple(SIZES[i] for i in weights), lora)
-    params = net.init(jax.random.key(0), x)["params"]
+    params = jit(net.init)(jax.random.key(0), x)["params"]
     return net, params, x, rng
 
 
@@ -53,7 +54,7 @@ def test_initial_outputs_have_unit_variance_for_unit_inputs():
     x = np.float32(rng.normal(size=(2, 50, 64)))
     for kind, shape in (("q", (4, 64, 16)), ("kv", (2, 2, 64, 16)), ("gating", (2, 64, 96))):
         net = Projection(kind, shape)
-        y = net.apply(net.init(jax.random.key(0), x), x)
+        y = jit(lambda key, net=net: net.apply(net.init(key, x), x))(jax.random.key(0))
         assert np.std(y) == pytest.approx(1.0, rel=0.1)
 
 
@@ -68,17 +69,19 @@ def test_merging_a_whole_decoder_keeps_its_outputs():
         masks.positions(segment),
         masks.prefix_lm(segment > 0, segment),
     )
-    params = net.init(jax.random.key(0), *args)["params"]
+    params = jit(net.init)(jax.random.key(0), *args)["params"]
     base = Decoder(shape, 7)
+    programs = {n: jit(lambda p, n=n: n.apply({"params": p}, *args)[0]) for n in (net, base)}
+    run = lambda net, params: programs[net](params)  # noqa: E731
     plain = jax.tree.map(np.asarray, merge_lora(params, lora))
     np.testing.assert_array_equal(  # B = 0: the pretrained function, bit for bit
-        net.apply({"params": params}, *args)[0], base.apply({"params": plain}, *args)[0]
+        run(net, params), run(base, plain)
     )
     params = jax.tree.map(lambda x: x + np.float32(0.1 * rng.normal(size=x.shape)), params)
     merged = merge_lora(params, lora)
     assert jax.tree.structure(merged) == jax.tree.structure(
-        base.init(jax.random.key(0), *args)["params"]
+        jax.eval_shape(base.init, jax.random.key(0), *args)["params"]
     )
-    want = net.apply({"params": params}, *args)[0]
-    np.testing.assert_allclose(base.apply({"params": merged}, *args)[0], want, atol=1e-5)
-    assert np.abs(base.apply({"params": plain}, *args)[0] - want).max() > 0.1
+    want = run(net, params)
+    np.testing.assert_allclose(run(base, merged), want, atol=1e-5)
+    assert np.abs(run(base, plain) - want).max() > 0.1

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from decoder_numpy import jit
 from safetensors.numpy import save_file
 
 from rlx.nn import pretrained
@@ -34,7 +35,7 @@ def networks(expert=None):
 
 @functools.cache
 def random(expert=None, seed=0):
-    params = jax.jit(lambda key: init(networks(expert), key, SPEC))(jax.random.key(seed))
+    params = jit(lambda key: init(networks(expert), key, SPEC))(jax.random.key(seed))
     rng = np.random.default_rng(seed)
     return jax.tree.map(lambda x: np.float32(x + 0.1 * rng.normal(size=x.shape)), params)
 
@@ -45,7 +46,7 @@ def logits(params):
     tokens, one = rng.integers(0, V, size=(2, 5)), np.ones((2, 5), np.int32)
     images = {"cam": np.float32(rng.uniform(-1, 1, size=(2, 8, 8, 3)))}
 
-    @jax.jit
+    @jit
     def run(params):
         seq = sequence(nets, params, (tokens, one, one == 0), images, {})
         y, _ = read(nets, params, seq)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from decoder_numpy import jit
 
 from rlx.nn.speaking import choice_of, say_actions, vocabulary
 from rlx.nn.transformer import Decoder, Variant
@@ -33,12 +34,12 @@ def spoken(tokenizer, step, seed, explore=True):
     net = Decoder(Variant(16, 1, 16, 2, 1, 8), V + 5)
     mask = jnp.ones((1, 1, 1), bool)
     x = np.float32(np.random.default_rng(seed).normal(size=(B, 3, 16)))
-    params = net.init(jax.random.key(seed), x[:1, :1], jnp.zeros((1, 1), int), mask)
+    params = jit(net.init)(jax.random.key(seed), x[:1, :1], jnp.zeros((1, 1), int), mask)
     seq = Sequence(x, np.ones((B, 3), np.int32), np.zeros((B, 3), bool), 0)
     keys = Keys(jax.random.split(jax.random.key(9), 2), jnp.arange(2), jax.random.key(1), 2)
     pick = sampler(keys, 2.0) if explore else greedy
     codec = tokenizer.codec(T, A)
-    run = jax.jit(lambda params: say_actions(net, params, seq, slots, codec, T * A, pick))
+    run = jit(lambda params: say_actions(net, params, seq, slots, codec, T * A, pick))
     return [run(params) for params in (params, jax.tree.map(lambda p: -2 * p, params))]
 
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from decoder_numpy import norm, numpy_decoder
+from decoder_numpy import jit, norm, numpy_decoder
 
 from rlx.nn.transformer import VARIANTS, Decoder, Variant, variant
 from rlx.ops import masks
@@ -27,7 +27,7 @@ SHAPES = {
 @functools.cache
 def built(name, **options):
     net = Decoder(SHAPES[name], V, **options)
-    params = net.init(jax.random.key(0), *inputs(SHAPES[name]))["params"]
+    params = jit(net.init)(jax.random.key(0), *inputs(SHAPES[name]))["params"]
     rng = np.random.default_rng(0)
     return net, jax.tree.map(lambda x: x + np.float32(0.2 * rng.normal(size=x.shape)), params)
 
@@ -41,7 +41,7 @@ def inputs(shape, seed=0):
 def test_against_numpy(name):
     net, params = built(name)
     x, positions, mask = inputs(net.variant)
-    y, _ = net.apply({"params": params}, x, positions, mask)
+    y, _ = jit(net.apply)({"params": params}, x, positions, mask)
     p = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
     for b in range(B):
         want = numpy_decoder(p, net.variant, x[b], np.asarray(positions)[b], np.asarray(mask)[b])
@@ -59,7 +59,7 @@ def test_prefix_suffix_and_padding_see_what_they_may():
     """Perturb each token in turn: outputs move exactly where the mask says."""
     net, params = built("gemma")
     x, positions, mask = inputs(net.variant)
-    run = jax.jit(lambda x: net.apply({"params": params}, x, positions, mask)[0])
+    run = jit(lambda x: net.apply({"params": params}, x, positions, mask)[0])
     base = run(x)
     assert np.isfinite(base).all()  # padding's rows of the softmax are guarded
     for j in range(S):
@@ -75,15 +75,15 @@ def test_remat_changes_nothing_and_bf16_computes_with_float32_params():
     net, params = built("gemma")
     args = inputs(net.variant)
     loss = lambda net: lambda p: (net.apply({"params": p}, *args)[0] ** 3).sum()  # noqa: E731
-    plain = jax.grad(loss(net))(params)
-    again = jax.grad(loss(net.clone(remat=True)))(params)
+    plain = jit(jax.grad(loss(net)))(params)
+    again = jit(jax.grad(loss(net.clone(remat=True))))(params)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), plain, again)
     half = net.clone(dtype=jnp.bfloat16)
-    made = half.init(jax.random.key(0), *args)
+    made = jax.eval_shape(half.init, jax.random.key(0), *args)
     assert {leaf.dtype for leaf in jax.tree.leaves(made)} == {jnp.dtype("float32")}
-    y, kv = half.apply({"params": params}, *args)
+    y, kv = jit(half.apply)({"params": params}, *args)
     assert y.dtype == kv[0].dtype == jnp.bfloat16
-    full, _ = net.apply({"params": params}, *args)
+    full, _ = jit(net.apply)({"params": params}, *args)
     np.testing.assert_allclose(y.astype(np.float32), full, atol=0.15)
 
 
@@ -91,12 +91,13 @@ def test_adaptive_norms_start_as_the_identity_and_then_follow_the_condition():
     net = Decoder(SMALL)
     x, positions, mask = inputs(SMALL)
     cond = np.float32(np.random.default_rng(1).normal(size=(B, 5)))
-    params = net.init(jax.random.key(0), x, positions, mask, None, cond)
-    y, _ = net.apply(params, x, positions, mask, None, cond)
+    params = jit(net.init)(jax.random.key(0), x, positions, mask, None, cond)
+    apply = jit(net.apply)
+    y, _ = apply(params, x, positions, mask, None, cond)
     np.testing.assert_allclose(y, norm(x, 0.0), atol=1e-5)
     rng = np.random.default_rng(2)
     params = jax.tree.map(lambda p: p + np.float32(0.2 * rng.normal(size=p.shape)), params)
-    run = lambda cond: net.apply(params, x, positions, mask, None, cond)[0]  # noqa: E731
+    run = lambda cond: apply(params, x, positions, mask, None, cond)[0]  # noqa: E731
     moved = np.abs(run(cond) - run(np.stack([cond[0], 2 * cond[1]]))).max((1, 2))
     assert moved[0] == 0 and moved[1] > 0.1
 

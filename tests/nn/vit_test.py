@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from decoder_numpy import f64, gelu
+from decoder_numpy import f64, gelu, jit
 
 from rlx.nn.vit import VARIANTS, ViT, ViTVariant, variant
 
@@ -48,15 +48,16 @@ def test_against_numpy_with_and_without_remat():
     net = ViT(SMALL, out=5)
     rng = np.random.default_rng(0)
     images = np.float32(rng.uniform(-1, 1, size=(2, 6, 6, 3)))
-    params = net.init(jax.random.key(0), images)["params"]
+    params = jit(net.init)(jax.random.key(0), images)["params"]
     params = jax.tree.map(lambda x: x + np.float32(0.2 * rng.normal(size=x.shape)), params)
-    out = net.apply({"params": params}, images)
+    out = jit(net.apply)({"params": params}, images)
     for b in range(2):
         np.testing.assert_allclose(out[b], numpy_vit(f64(params), SMALL, images[b]), atol=2e-4)
     loss = lambda net: lambda p: (net.apply({"params": p}, images) ** 2).sum()  # noqa: E731
-    plain, again = (jax.grad(loss(n))(params) for n in (net, net.clone(remat=True)))
+    plain, again = (jit(jax.grad(loss(n)))(params) for n in (net, net.clone(remat=True)))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3), plain, again)
-    assert net.clone(dtype=jnp.bfloat16).apply({"params": params}, images).dtype == jnp.bfloat16
+    half = net.clone(dtype=jnp.bfloat16)
+    assert jax.eval_shape(half.apply, {"params": params}, images).dtype == jnp.bfloat16
 
 
 def test_published_size_and_names():

@@ -22,9 +22,7 @@ GUIDANCE = ("value", "rwr", "backprop", "ppo", "forward_kl", "inverse_kl", "stud
 NAMES = ONLINE + OFFLINE + SEQUENCE + GUIDANCE
 
 
-def make(
-    config: ConfigDict, spec: EnvSpec, axis_name: str | None = None, **parts: Any
-) -> Learner:
+def make(config: ConfigDict, spec: EnvSpec, axis_name: str | None = None, **parts: Any) -> Learner:
     """Build the learner `config.name` for environments of `spec`; ValueError if unknown.
 
     parts: what learners of SEQUENCE take beside, `slots` and `codec`, and those of GUIDANCE, such

@@ -36,6 +36,7 @@ ONLY = {
     "nn": {"types", "names", "ops"},
     "infra": {"types", "names", "ops"},
     "tokenizers": {"ops"},
+    "guidance": {"types", "names", "ops"},
     "scaling": set(),
 }
 # Tokenizers are NumPy when they are imported: of ops they use what is NumPy as well, and the Rust
@@ -429,6 +430,8 @@ PLANTED = [
     ("rlx/names.py", "from rlx.types import Env", "names imports nothing of rlx"),
     ("rlx/names.py", "import numpy", "names is pure Python"),
     ("rlx/scaling/rules.py", "from rlx.types import Env", "scaling imports nothing of rlx"),
+    ("rlx/guidance/smc.py", "from rlx.agents import sac", "guidance imports nothing of rlx but"),
+    ("rlx/guidance/smc.py", "from rlx.nn.mlp import MLP", "guidance imports nothing of rlx but"),
     ("rlx/tokenizers/fast.py", "import jax", "numpy only"),
     ("rlx/tokenizers/fast.py", "def f():\n    import scipy.fft", "numpy only"),
     ("rlx/tokenizers/bpe.py", "from tokenizers import Tokenizer", "numpy only"),
@@ -491,6 +494,7 @@ HONEST = [
     ("rlx/serve/vla.py", "from rlx.agents import vla\nfrom rlx.infra import checkpoint"),
     ("rlx/infra/errors.py", "from rlx.names import nearest"),
     ("rlx/envs/core.py", "from rlx.names import nearest"),
+    ("rlx/guidance/smc.py", "from rlx.guidance.core import split\nfrom rlx.types import PyTree"),
     ("rlx/envs/mjx.py", "def f():\n    from mujoco_playground import registry\n    import mujoco"),
     ("rlx/envs/mjx.py", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import mujoco"),
     (

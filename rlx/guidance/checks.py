@@ -17,6 +17,10 @@ from rlx.names import nearest
 
 GREEDY = ("svdd", "beam", "bon", "mcts", "rerd", "ga", "none")  # take alpha = 0
 SLOPED = ("cg", "tds")
+VALUED = ("smc", "fk", "svdd", "nested", "beam", "cg", "tds", "mcts", "rerd")
+BRANCHING = ("svdd", "nested", "beam", "mcts", "rerd")  # have children
+CHUNKED = ("svdd", "nested", "rerd")  # score them child_chunk at a time
+REFINED = ("rerd", "ga")  # take designs
 SMALLEST = 1e-30  # of alpha > 0: below, float32 has no ratios left
 CHOICES = {
     "resampling": KINDS,
@@ -37,38 +41,63 @@ def known(what: str, given: Any, names: tuple[str, ...]) -> None:
         raise ValueError(f"{what} is one of {', '.join(names)}, got {given!r}; nearest: {near}")
 
 
-def check(keys: jax.Array, process: Process, value: Value | None, config: Config) -> None:
+def check(
+    keys: jax.Array,
+    process: Process,
+    value: Value | None,
+    config: Config,
+    designs: jax.Array | None,
+) -> None:
     """Raise ValueError for what cannot be sampled; alpha already has its default."""
+    check_numbers(len(keys), config)
+    method, N, M = config.method, config.particles, config.children
+    if value is None and method in VALUED:
+        raise ValueError(f"{method} needs a value, got None: e.g. values.posterior_mean")
+    branches = M if method in BRANCHING else 1
+    if not process.stochastic and max(N, branches) > 1:
+        raise ValueError(
+            "children are identical: eta = 0 makes the process deterministic, and "
+            f"{method} has particles = {N}, children = {M}; take eta > 0"
+        )
+    if method in ("beam", "mcts") and process.steps % config.depth:
+        raise ValueError(f"depth = {config.depth} must divide the {process.steps} steps")
+    if method == "nested" and config.potential != "diff":
+        raise ValueError(f"nested takes potential diff only, got {config.potential!r}")
+    if method == "ga" and not process.tokens:
+        raise ValueError("ga mutates tokens: it needs a discrete process")
+    if method in REFINED and config.global_resampling:
+        check_alpha("alpha_global", config.alpha_global, len(keys), greedy=False)
+    if method in SLOPED:
+        check_slope(process, value, config)
+    if designs is not None and method not in REFINED:
+        raise ValueError(f"designs are refined by {' and '.join(REFINED)}, not by {method}")
+    if designs is not None and designs.shape[:2] != (len(keys), N):
+        raise ValueError(
+            f"designs have shape {designs.shape}, expected ({len(keys)}, {N}, ...): "
+            "problems, particles"
+        )
+
+
+def check_numbers(problems: int, config: Config) -> None:
+    """Raise ValueError for settings that are wrong whatever the process."""
     for name, names in CHOICES.items():
         known(name, getattr(config, name), names)
     for name in COUNTS:
         if getattr(config, name) < 1:
             raise ValueError(f"{name} is a whole number >= 1, got {getattr(config, name)}")
-    check_alpha("alpha", config.alpha, len(keys), config.method)
-    check_alpha("alpha_global", config.alpha_global, len(keys), None)
-    fraction = concrete(config.ess_fraction)
-    if fraction is not None and not np.all((fraction >= 0) & (fraction <= 1)):
-        raise ValueError(f"ess_fraction is a share of the particles in [0, 1], got {fraction}")
-    chunk = config.child_chunk
-    if chunk < 0 or (chunk and config.children % chunk):
-        raise ValueError(f"child_chunk = {chunk} must divide children = {config.children}, or be 0")
+    check_alpha("alpha", config.alpha, problems, config.method in GREEDY, config.method)
+    share = concrete(config.ess_fraction)
+    if share is not None and not np.all((share >= 0) & (share <= 1)):
+        raise ValueError(f"ess_fraction is a share of the particles in [0, 1], got {share}")
     if not 0 < config.fraction <= 1:
         raise ValueError(f"fraction is a share of a sample in (0, 1], got {config.fraction}")
-    many = max(config.particles, config.children if config.method in BRANCHING else 1)
-    if not process.stochastic and many > 1:
+    if not 0 <= config.first < config.last <= 1:
         raise ValueError(
-            f"children are identical: eta = 0 makes the process deterministic, and "
-            f"{config.method} has particles = {config.particles}, children = {config.children}; "
-            "take eta > 0"
+            f"0 <= first < last <= 1, got first = {config.first}, last = {config.last}"
         )
-    if value is None and config.method in VALUED:
-        raise ValueError(f"{config.method} needs a value, got None: e.g. values.posterior_mean")
-    if config.method in SLOPED:
-        check_slope(process, value, config)
-
-
-BRANCHING = ("svdd", "nested", "beam", "mcts", "rerd")
-VALUED = ("smc", "fk", "svdd", "nested", "beam", "cg", "tds", "mcts", "rerd")
+    M, chunk = config.children, config.child_chunk
+    if chunk < 0 or (chunk and M % chunk):
+        raise ValueError(f"child_chunk = {chunk} must divide children = {M}, or be 0")
 
 
 def concrete(x: Any) -> np.ndarray | None:
@@ -76,7 +105,9 @@ def concrete(x: Any) -> np.ndarray | None:
     return None if isinstance(x, jax.core.Tracer) else np.asarray(x)
 
 
-def check_alpha(name: str, given: Any, problems: int, method: str | None) -> None:
+def check_alpha(
+    name: str, given: Any, problems: int, greedy: bool, method: str = "between rounds"
+) -> None:
     """One temperature, or one for each problem; 0 only where the method has a greedy limit."""
     if jnp.shape(given) not in ((), (problems,)):
         raise ValueError(
@@ -89,10 +120,9 @@ def check_alpha(name: str, given: Any, problems: int, method: str | None) -> Non
         raise ValueError(f"{name} must be >= 0; it is a temperature in reward units, got {alpha}")
     if not np.all(np.isfinite(alpha)):
         raise ValueError(f"{name} is finite, got {alpha}; for the pre-trained law take method none")
-    if method is not None and method not in GREEDY and np.any(alpha == 0):
+    if not greedy and np.any(alpha == 0):
         raise ValueError(
-            f"alpha = 0 has no limit for method {method}: greedy methods are svdd, beam and bon "
-            "(best of n)"
+            f"{name} = 0 has no limit in {method}: greedy methods are svdd, beam, bon (best of n)"
         )
     if np.any((alpha > 0) & (alpha < SMALLEST)):
         raise ValueError(f"{name} is 0 or >= {SMALLEST:g}, got {alpha}")

@@ -117,7 +117,7 @@ def cost(value: Value, at: Iterable[int], each: float = 1.0) -> Calls:
     """Calls of `each` scores at every level of `at`; level 0 is one reward."""
     total = Calls()
     for t in at:
-        at_t = value.cost + Calls(model=value.rollouts * t) if t else Calls(reward=1)
+        at_t = value.cost + Calls(model=value.rollouts * int(t)) if t else Calls(reward=1)
         total = total + at_t.times(each)
     return total
 

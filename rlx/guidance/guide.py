@@ -11,10 +11,13 @@ import jax
 import jax.numpy as jnp
 
 from rlx.guidance import checks
+from rlx.guidance.beam import beam
 from rlx.guidance.best_of_n import bon, soft_bon, unguided
 from rlx.guidance.core import as_arguments
 from rlx.guidance.gradient import guided
+from rlx.guidance.mcts import mcts
 from rlx.guidance.nested import nested
+from rlx.guidance.refine import ga, rerd
 from rlx.guidance.smc import smc
 from rlx.guidance.svdd import svdd
 from rlx.guidance.twisted import twisted
@@ -30,6 +33,10 @@ METHODS: dict[str, Callable[..., GuidedOut]] = {
     "nested": nested,
     "cg": guided,
     "tds": twisted,
+    "beam": beam,
+    "mcts": mcts,
+    "rerd": rerd,
+    "ga": ga,
 }
 
 
@@ -40,6 +47,7 @@ def guide(
     reward: Reward,
     config: Config,
     on_collapse: str = "flag",
+    designs: jax.Array | None = None,
 ) -> GuidedOut:
     """Sample from p_pre(x_0) exp(r(x_0) / alpha) / Z, as well as `config.method` can.
 
@@ -47,6 +55,7 @@ def guide(
       key and rows alone, whatever else is in the batch; keys sharded over devices shard the run.
     reward(x_0 [B, K, *E]) -> [B, K], to be maximised; called on x0hat as well by posterior means.
     config: numbers are arrays, one compile serves all their values; the rest is static.
+    designs: `[B, N, *E]` clean samples to start from (rerd, ga).
     on_collapse: "flag", or "raise" RuntimeError for problems without one finite reward.
 
     Works inside jit too, where what shows in numbers only (alpha < 0, collapse) is not checked.
@@ -56,20 +65,26 @@ def guide(
     checks.known("on_collapse", on_collapse, ("flag", "raise"))
     keys = key[None] if key.ndim == 0 else key
     config = config.replace(alpha=default_alpha(config))
-    checks.check(keys, process, value, config)
+    checks.check(keys, process, value, config, designs)
     config = chunked(keys, process, spread_over(config, len(keys)))
     process, value, reward = as_arguments((process, value, reward))
-    out = compiled(keys, process, value, reward, config)
+    out = compiled(keys, process, value, reward, config, designs)
     checks.check_finished(process, out, config, on_collapse)
     return out
 
 
 @jax.jit
 def compiled(
-    keys: jax.Array, process: Process, value: Value, reward: Reward, config: Config
+    keys: jax.Array,
+    process: Process,
+    value: Value,
+    reward: Reward,
+    config: Config,
+    designs: jax.Array | None,
 ) -> GuidedOut:
     """The program of a method; a new one for each method, shape and static setting."""
-    return METHODS[config.method](keys, process, value, reward, config)
+    more = {} if designs is None else {"designs": designs}
+    return METHODS[config.method](keys, process, value, reward, config, **more)
 
 
 def default_alpha(config: Config) -> jax.Array | float:
@@ -95,7 +110,7 @@ def spread_over(config: Config, problems: int) -> Config:
 
 def chunked(keys: jax.Array, process: Process, config: Config) -> Config:
     """Choose `child_chunk` so that predictions of the children fit `child_bytes`."""
-    if config.child_chunk or config.method not in checks.BRANCHING:
+    if config.child_chunk or config.method not in checks.CHUNKED:
         return config
     one = jax.eval_shape(partial(child_of, process), keys)
     each = (

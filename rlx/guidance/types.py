@@ -69,6 +69,7 @@ class Process(Protocol):
     tokens: int  # V, 0 = continuous
     masked: bool  # token V is the mask
     single_site: bool  # a step sets one token
+    length: int  # L, discrete processes only
 
     def start(self, keys: jax.Array, n: int) -> jax.Array:
         """Return x_T `[B, n, *E]`; keys `[B]`."""

@@ -22,10 +22,15 @@ from rlx.guidance.values import Function, function
 
 
 class MarkovChain(NamedTuple):
-    """log p and r of every sequence, `[V] * L`; `chain` makes it."""
+    """p and r of every sequence, `[V] * L`; `chain` makes it."""
 
-    log_p: np.ndarray
+    p: np.ndarray
     r: np.ndarray
+
+    @property
+    def log_p(self) -> np.ndarray:
+        with np.errstate(divide="ignore"):
+            return np.log(self.p)
 
     @property
     def length(self) -> int:
@@ -67,7 +72,7 @@ class MarkovChain(NamedTuple):
 
     def best_of(self, n: int) -> np.ndarray:
         """The law of the best of n: p (F(r)**n - F(r-)**n) / P(r)."""
-        p, r = np.exp(self.log_p).ravel(), self.r.ravel()
+        p, r = self.p.ravel(), self.r.ravel()
         _, which = np.unique(r.round(12), return_inverse=True)
         mass = np.bincount(which, p)
         upto = np.minimum(np.cumsum(mass), 1.0)
@@ -79,20 +84,20 @@ class MarkovChain(NamedTuple):
 
     def exact(self, alpha: float) -> np.ndarray:
         """v = alpha log E[exp(r / alpha) | state]."""
-        return alpha * (summed_out(self.log_p + self.r / alpha) - summed_out(self.log_p))
+        total = summed_out(self.log_p + self.r / alpha, logsumexp)
+        return alpha * (total - np.log(summed_out(self.p)))
 
     def mean(self) -> np.ndarray:
         """E[r | state]: what a Monte-Carlo regression learns."""
-        low = self.r.min() - 1.0  # logs need what is positive
-        log_r = summed_out(self.log_p + np.log(self.r - low))
-        return np.exp(log_r - summed_out(self.log_p)) + low
+        return summed_out(self.p * self.r) / summed_out(self.p)
 
     def mode(self) -> np.ndarray:
-        """r of the state completed by each masked position's most likely token."""
+        """r of the state completed by the most likely token of each masked position.
+
+        Equally likely ones, of which the reference has many, fall as these sums round.
+        """
         states = self.states()
-        likely = (
-            self.conditionals().round(12).argmax(-1)
-        )  # of equals the first, whatever the digits
+        likely = summed_out(self.p).ravel()[self.children()].argmax(-1)
         completed = np.where(states == self.tokens, likely, states)
         return self.r[tuple(completed.T)].reshape((self.tokens + 1,) * self.length)
 
@@ -100,15 +105,18 @@ class MarkovChain(NamedTuple):
         """All partial states `[(V + 1)**L, L]`."""
         return np.array(list(product(range(self.tokens + 1), repeat=self.length)))
 
+    def children(self) -> np.ndarray:
+        """Rows of the states with position i set to k, `[(V + 1)**L, L, V]`."""
+        states = self.states()
+        place = (self.tokens + 1) ** np.arange(self.length)[::-1]
+        moved = (np.arange(self.tokens) - states[:, :, None]) * place[:, None]
+        return (states @ place)[:, None, None] + moved
+
     def conditionals(self) -> np.ndarray:
-        """p(x_i = k | state) `[(V + 1)**L, L, V]`, meant where i is masked."""
-        log_mass, V = summed_out(self.log_p).ravel(), self.tokens
-        states, place = self.states(), (V + 1) ** np.arange(self.length)[::-1]
-        own = states @ place
-        children = own[:, None, None] + (np.arange(V) - states[:, :, None]) * place[:, None]
-        masked = states[:, :, None] == V
-        log_p = log_mass[children] - log_mass[:, None, None]
-        return np.where(masked, np.exp(log_p), 1.0 / V)
+        """p(x_i = k | state) `[(V + 1)**L, L, V]` where i is masked, uniform elsewhere."""
+        mass, masked = summed_out(self.p).ravel(), self.states() == self.tokens
+        share = mass[self.children()] / mass[:, None, None]
+        return np.where(masked[:, :, None], share, 1.0 / self.tokens)
 
     def svdd_law(self, table: np.ndarray, alpha: float) -> np.ndarray:
         """The law of SVDD with infinitely many children under values `[V + 1] * L`, no sampling.
@@ -117,12 +125,10 @@ class MarkovChain(NamedTuple):
         masked i; at the end the table is r.
         """
         V, L = self.tokens, self.length
-        states, place = self.states(), (V + 1) ** np.arange(L)[::-1]
-        v = np.where((states == V).any(1), table.ravel(), 0.0)
-        v[(states < V).all(1)] = self.r.ravel()
-        children = (states @ place)[:, None, None] + (np.arange(V) - states[:, :, None]) * place[
-            :, None
-        ]
+        states, children = self.states(), self.children()
+        whole = (states < V).all(1)
+        v = table.ravel().copy()
+        v[whole] = self.r.ravel()
         mass = np.zeros(len(states))
         mass[-1] = 1.0
         with np.errstate(divide="ignore"):
@@ -135,7 +141,7 @@ class MarkovChain(NamedTuple):
             q = np.exp(logits - logsumexp(logits, axis=(1, 2), keepdims=True))
             into, share = children[at], mass[at][:, None, None] * q
             mass += np.bincount(into[q > 0], share[q > 0], minlength=len(mass))
-        return mass[(states < V).all(1)].reshape((V,) * L)
+        return mass[whole].reshape((V,) * L)
 
     # The same as functions of arrays, for the samplers.
 
@@ -162,9 +168,9 @@ def chain(start: np.ndarray, rows: np.ndarray, length: int, r: np.ndarray) -> Ma
     """Make the bed of a Markov chain with `start` `[V]`, transition `rows` `[V, V]`, reward r."""
     V = len(start)
     x = np.array(list(product(range(V), repeat=length)))
-    with np.errstate(divide="ignore"):
-        log_p = np.log(start)[x[:, 0]] + np.log(rows)[x[:, :-1], x[:, 1:]].sum(1)
-    return MarkovChain(log_p.reshape((V,) * length), r)
+    chances = np.concatenate([start[x[:, :1]], rows[x[:, :-1], x[:, 1:]]], axis=1)
+    p = np.cumprod(chances, axis=1)[:, -1]
+    return MarkovChain(p.reshape((V,) * length), r)
 
 
 def reference() -> MarkovChain:
@@ -179,12 +185,11 @@ def reference() -> MarkovChain:
     return chain(start, rows, 6, r.reshape((4,) * 6))
 
 
-def summed_out(log_mass: np.ndarray) -> np.ndarray:
-    """log of sums over masked positions, `[V + 1] * L`; index V is the sum."""
-    for axis in range(log_mass.ndim):
-        total = logsumexp(log_mass, axis=axis, keepdims=True)
-        log_mass = np.concatenate([log_mass, total], axis=axis)
-    return log_mass
+def summed_out(mass: np.ndarray, total: Callable[..., np.ndarray] = np.sum) -> np.ndarray:
+    """Sums over masked positions, `[V + 1] * L`; index V is the sum."""
+    for axis in range(mass.ndim):
+        mass = np.concatenate([mass, total(mass, axis=axis, keepdims=True)], axis=axis)
+    return mass
 
 
 def index_of(classes: int, x: jax.Array) -> jax.Array:

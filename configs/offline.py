@@ -70,6 +70,15 @@ def get_config(arg: str = "") -> ConfigDict:
                 lanes=placeholder(int),  # environments side by side; default 8 per worker
                 workers=placeholder(int),  # processes that step them; default one per core
             ),
+            guidance=dict(  # of flow and diffusion policies by a critic, in evaluation alone
+                method="",  # bon, soft_bon, smc, svdd, nested, tds, cg ...; "" = as they act
+                particles=16,  # actions that are made side by side
+                children=4,  # candidates per particle and step (svdd, nested)
+                alpha=0.3,  # temperature; the smaller the greedier
+                alpha_mode="q_std",  # alpha counts in standard deviations of Q, or absolute
+                eta=1.0,  # share of the noise; 0 would make all particles' steps the same
+                critic=placeholder(str),  # workdir of the run whose critic guides; default its own
+            ),
             checkpoint=dict(
                 keep=2,
                 keep_every=placeholder(int),

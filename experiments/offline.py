@@ -4,9 +4,11 @@
   python -m experiments.offline --agent=iql --task=... --alpha=1,3,10 --seeds=4  one program
   python -m experiments.offline --config=configs/offline.py:online --agent=fql --task=...
   python -m experiments.offline --agent=bfn --task=... --chunk=5 --small      action chunks
+  python -m experiments.offline --agent=ifql --task=... --guidance=smc --particles=16
   python -m experiments.offline --agent=fql --task=... --smoke                seconds, shows it runs
-Data missing? `python -m experiments.make_data` makes OGBench's without a network. The same command
-goes on where it was stopped. `--help` lists the flags.
+`--guidance` lets the critic guide a flow or diffusion policy when it is evaluated; `--critic=RUN`
+takes the one of another run. Data missing? `python -m experiments.make_data` makes OGBench's
+without a network. The same command goes on where it was stopped. `--help` lists the flags.
 """
 
 from __future__ import annotations
@@ -15,10 +17,10 @@ import json
 import sys
 from pathlib import Path
 
-from experiments import offline_data, offline_result
+from experiments import offline_data, offline_guidance, offline_result
 from rlx import agents
 from rlx.infra import cli, distributed, errors, runtime
-from rlx.train import campaign, offline_checks, offline_pack
+from rlx.train import campaign, offline_checks, offline_pack, offline_spec
 
 DEFAULT = "configs/offline.py"
 SHORT = {
@@ -36,15 +38,13 @@ SHORT = {
     "eta": "learner.eta",
     "expectile": "learner.expectile",
     "lr": "learner.lr",
+    "guidance": "guidance.method",
+    "particles": "guidance.particles",
+    "children": "guidance.children",
+    "temperature": "guidance.alpha",
+    "critic": "guidance.critic",
 }
-SETTINGS = (
-    "alpha",
-    "alpha_actor",
-    "alpha_critic",
-    "eta",
-    "expectile",
-    "lr",
-)  # several: one program
+SETTINGS = ("alpha", "alpha_actor", "alpha_critic", "eta", "expectile", "lr")  # one program
 LISTS = ("seed", *SETTINGS)
 OPTIONS = {"online": False, "small": False, "demo": False, "smoke": False}  # of the config
 WINDOWS = {"chunk": 1, "n_step": 0}  # its other options
@@ -68,8 +68,11 @@ def main(argv: list[str] | None = None) -> int:
     listed = {name: getattr(options, name) for name in SETTINGS}
     points = offline_checks.points(listed, given, config.learner)
     offline_checks.before_data(config, points)
+    offline_guidance.check(config)
     dataset = offline_data.load(config)
     entry, plan = offline_checks.entry(config, dataset, agents.make, seeds, points, root)
+    one, how = offline_spec.one_spec(dataset.train), offline_spec.windows(config)
+    act = offline_guidance.make_act(config, offline_spec.learner_spec(one, how))
     if options.dry_run:
         print(json.dumps(offline_result.describe(entry, dataset), indent=2))
         return 0
@@ -78,7 +81,7 @@ def main(argv: list[str] | None = None) -> int:
     def session(entry: campaign.Entry) -> offline_pack.Session:
         score = offline_data.score(config.env.name)
         runs = len(entry.runs)
-        return offline_pack.Session(entry.config, dataset, agents.make, plan, runs, score)
+        return offline_pack.Session(entry.config, dataset, agents.make, plan, runs, score, act)
 
     return campaign.run_all(
         [entry],

@@ -54,16 +54,20 @@ def build(
     mesh: Mesh,
     crop: float = 0.0,
     online: Online | None = None,
+    act: Callable[[PyTree, jax.Array, Keys], jax.Array] | None = None,
 ) -> Offline:
     """Join a learner and rows of data into the programs of an offline run.
 
     Args:
       make_learner: axis name -> Learner whose action is a whole chunk.
       spec: of the environment: one frame, one action.   crop: probability of random crops.
+      act: learner state, obs [E, *O], a key per row -> actions [E, A] of evaluation, in place of
+        the learner's own.
     """
     data_devices = mesh.shape["data"]
     axis_name = "data" if data_devices > 1 else None  # a mean over one device copies all gradients
     learner, alone = make_learner(axis_name), make_learner(None)
+    act = act or (lambda state, obs, keys: alone.act(state, obs, keys, False)[0])
     local = batch_size // data_devices
     traces = {"init": 0, "learn": 0, "policy": 0, "record": 0}
 
@@ -185,7 +189,7 @@ def build(
             key = key_for(seed, 0, "eval")
             fold = jax.vmap(lambda e, t: jax.random.fold_in(jax.random.fold_in(key, e), t))
             keys = Keys(fold(episodes, t), episodes, key, len(episodes))
-            return alone.act(state, obs, keys, False)[0]
+            return act(state, obs, keys)
 
         rest = strip(learner_state)
         put = lambda rest: rest.replace(grad_steps=learner_state.grad_steps)  # noqa: E731

@@ -31,7 +31,7 @@ from rlx.train.offline_plan import OfflinePlan
 from rlx.train.offline_spec import check_environment, learner_spec, one_spec, windows
 from rlx.train.offline_state import HostSteps, OfflineState, Online, Report
 from rlx.train.pack import MakeLearner, drive
-from rlx.types import EnvSpec, PyTree
+from rlx.types import EnvSpec, Keys, PyTree
 
 
 class Session:
@@ -45,10 +45,12 @@ class Session:
         plan: OfflinePlan,
         num_runs: int,
         score: Callable[[np.ndarray, np.ndarray], np.ndarray],
+        act: Callable[[PyTree, jax.Array, Keys], jax.Array] | None = None,
     ):
         """Place the data, start the environments, compile.
 
-        Args: score: returns, successes [R, E] -> the score of published tables.
+        Args: score: returns, successes [R, E] -> the score of published tables.   act: of
+        evaluation in place of the learner's, see `offline.build`.
         """
         start = time.perf_counter()
         self.config, self.dataset, self.plan, self.score = config, dataset, plan, score
@@ -76,6 +78,7 @@ class Session:
             mesh=self.mesh,
             crop=config.data.crop,
             online=online,
+            act=act,
         )
         everywhere = NamedSharding(self.mesh, P())
         self.data = jax.device_put(dataset.train, everywhere)

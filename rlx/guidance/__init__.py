@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from rlx.guidance.checks import suggest_alpha
 from rlx.guidance.discrete import masked, one_token, uniform_diffusion
-from rlx.guidance.guide import METHODS, guide
+from rlx.guidance.guide import METHODS, guide, over_devices
 from rlx.guidance.process import ddpm, flow
 from rlx.guidance.types import Calls, Config, GuidedOut
 from rlx.guidance.values import function, nested_mc, posterior_mean
@@ -25,6 +25,7 @@ __all__ = [
     "masked",
     "nested_mc",
     "one_token",
+    "over_devices",
     "posterior_mean",
     "suggest_alpha",
     "uniform_diffusion",

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 
 from rlx.guidance import checks
 from rlx.guidance.beam import beam
@@ -134,3 +136,17 @@ def child_of(process: Process, keys: jax.Array):
     """One row of each problem and its prediction, for their shapes."""
     x = process.start(keys, 1)
     return x, process.predict(x, jnp.int32(process.steps))
+
+
+def over_devices(keys: jax.Array, devices: Sequence[jax.Device]) -> jax.Array:
+    """Keys `[B]` with the problems split over devices; `guide` then runs where its keys are.
+
+    Problems never meet, so nothing is sent between devices. Particles of a problem stay together.
+    """
+    problems, count = keys.shape[0], len(devices)
+    if problems % count:
+        below, above = problems // count * count, -(-problems // count) * count
+        near = f"{below} or {above}" if below else f"{above}"
+        raise ValueError(f"{problems} problems do not divide over {count} devices: take {near}")
+    mesh = jax.sharding.Mesh(np.asarray(devices), ("problem",))
+    return jax.device_put(keys, NamedSharding(mesh, PartitionSpec("problem")))

@@ -42,10 +42,14 @@ def get_config(arg: str = "") -> ConfigDict:
                 episodes=20_000,  # made for training
                 images=option.images,
                 horizon=placeholder(int),  # steps of a chunk; default hz
+                delta=(),  # recorded data: 1 where an action becomes a difference to the state
+                zero_pad=(),  # LeRobot: 1 where the last action of an episode is not held
+                image_size=224,  # recorded images are fitted into such a square
                 tokenizer=option.tokenizer,  # fast, bins, dct
                 merges=placeholder(int),  # tokens of FAST beyond its alphabet; default: 1024 in all
                 text=placeholder(str),  # a tokenizer.json for the text; default: bytes
                 max_len=placeholder(int),  # tokens of a sequence; default: the longest's
+                prompt_room=16,  # tokens by which a prompt may be longer than in training
                 resident=True,  # all rows on device; False: a loader hands batches over
                 workers=2,  # threads of the loader
             ),
@@ -72,7 +76,12 @@ def get_config(arg: str = "") -> ConfigDict:
                 every_steps=placeholder(int),
             ),
             log=dict(wandb="offline"),  # off, offline or online
-            mesh=dict(data=1, fsdp=1, shards=8),  # devices over rows; over rows and parameters
+            mesh=dict(
+                data=1,  # devices over rows; -1 = the rest
+                fsdp=1,  # devices over rows and large parameters
+                shards=8,  # logical shards of a batch: part of the experiment
+                min_bytes=4 << 20,  # smaller parameters are whole on every device
+            ),
         )
     )
     layers = {

@@ -47,6 +47,10 @@ def summary(rows: Rows) -> str:
             first, last = min(own), max(own)
             ratio = mean(own[last], "mse") / mean(own[first], "mse")
             lines.append(f"{label(*kind)}: MSE({last}) / MSE({first}) = {ratio:.2f}")
+    naive, fast = (groups(rows).get(kind, {}) for kind in (("naive", 256), ("fast", 32)))
+    for T in sorted(naive.keys() & fast.keys()):
+        ratio = mean(naive[T], "mse") / mean(fast[T], "mse")
+        lines.append(f"naive MSE / FAST MSE at T = {T}: {ratio:.1f}")
     lines.append(f"variance {mean(rows, 'variance'):.3f}, first value {mean(rows, 'copy_mse'):.3f}")
     return "\n".join(lines)
 
@@ -67,6 +71,7 @@ def draw(rows: Rows, path: Path) -> None:
             ax.plot([t] * len(each), each, "_", color=line.get_color())
     ax.axhline(mean(rows, "variance"), color="0.6", linestyle=":", label="variance")
     ax.set(xscale="log", yscale="log", xlabel="samples per curve", ylabel="MSE of greedy decoding")
+    ax.xaxis.set_minor_formatter("")
     ax.set_xticks(ticks := sorted({int(row["T"]) for row in rows}), labels=map(str, ticks))
     ax.legend(fontsize=8)
     figure.tight_layout()

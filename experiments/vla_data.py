@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from experiments import vla_tokens
-from rlx.data import lerobot, oxe
-from rlx.data.chunks import ArraySource, Batch, ChunkSource, Source
+from experiments import vla_recorded, vla_tokens
+from rlx.data.chunks import ArraySource, Batch, Source
 from rlx.data.loader import Loader
 from rlx.data.synth import push, reach
 from rlx.data.vla_rows import Rows
-from rlx.infra import distributed
+from rlx.infra import distributed, runtime
 from rlx.infra.errors import ConfigError, unknown
 from rlx.train.feed import Resident, Streamed, token_batch
 from rlx.types import EnvSpec, Spec
 
 MAKERS = {"reach": reach, "push": push}
 FIT = 20_000  # chunks that tokenizer and statistics are fitted on, at most
-TEST = 1_000  # episodes held out
+SHARE = 0.4  # of a device's memory, for rows that lie there
 
 
 class Problem(NamedTuple):
@@ -52,28 +52,27 @@ def load(config: ConfigDict, hz: int, name: str) -> Problem:
 def read(config: ConfigDict, hz: int) -> tuple[Source, Batch, dict[str, Any]]:
     """Return training samples, held-out ones, and what is known of those."""
     data = config.data
-    horizon = data.horizon or hz
     if data.path is not None:
-        if data.format == "lerobot":
-            source: Source = ChunkSource(lerobot.Store(data.path), horizon)
-        else:
-            source = oxe.chunks(data.path, data.format)
-        held = np.linspace(0, len(source) - 1, min(TEST, len(source))).astype(int)
-        return source, source.batch(held), {}
+        return *vla_recorded.read(config, hz), {}
     if config.env.name not in MAKERS:
         raise ConfigError(unknown("task", config.env.name, MAKERS, "--help"))
-    maker = MAKERS[config.env.name]
+    maker, count = MAKERS[config.env.name], config.eval.episodes
     made = maker.generate(0, data.episodes, hz, data.images)
-    count = max(config.eval.episodes, 1)
     test = maker.generate(0, count, hz, data.images, split="test")
-    held = ArraySource(test).batch(np.arange(count))
-    return ArraySource(made), held, test
+    return ArraySource(made), ArraySource(test).batch(np.arange(count)), test
 
 
 def feed(config: ConfigDict, problem: Problem) -> Resident | Streamed:
     """Batches for training."""
     size, source = config.learner.batch_size, problem.source
     if config.data.resident:
+        one = jax.tree.leaves(problem.rows(source.batch(np.arange(1)), np.arange(1)))
+        bytes_, limit = len(source) * sum(x.nbytes for x in one), SHARE * runtime.device_bytes()
+        if bytes_ > limit:
+            raise ConfigError(
+                f"data.resident = True puts {bytes_ / 1e9:.1f} GB on every device, more than "
+                f"{limit / 1e9:.1f} GB ({SHARE:.0%} of its memory): --config.data.resident=false"
+            )
         every = np.arange(len(source))
         rows = token_batch(problem.rows(source.batch(every), every))
         return Resident(rows, size, config.seed)

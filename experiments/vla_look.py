@@ -23,8 +23,8 @@ PROMPTS = {"reach": REACH_PROMPTS, "push": PUSH_PROMPTS}
 
 def look(config: ConfigDict, problem: Problem) -> Look:
     """Return the function that measures a run; see `rlx/train/sequence_measures.py` for names."""
-    count = len(problem.test["prompt"])
-    size = min(BATCH, count - count % config.mesh.shards)
+    count, shards = len(problem.test["prompt"]), config.mesh.shards
+    size = max(n for n in range(shards, max(BATCH, shards) + 1, shards) if count % n == 0)
     cut = lambda i: rows_of(problem.test, np.arange(i, i + size))  # noqa: E731
     starts = range(0, count - size + 1, size)
     held = token_batch(problem.rows(cut(0), np.arange(size)))

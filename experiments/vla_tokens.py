@@ -25,12 +25,16 @@ def fit(config: ConfigDict, sample: Batch, name: str) -> tuple[Rows, int]:
     text = HFTextTokenizer(data.text) if data.text else ByteTokenizer()
     states = NormStats.fit(sample["state"])
     says = config.learner.state_input == "text"
-    given = sample["prompt"], sample["state"] if says else None
-    longest = Layout(text, action, 1, states).lengths(*given, actions).max()
-    layout = Layout(text, action, data.max_len or -(-int(longest) // 8) * 8, states)
-    layout.check(*given, actions)
-    prefix = int(layout.prefix(*given)["lengths"].max())
-    return Rows(layout, states, action.stats or NormStats.fit(actions), says), prefix
+    prompts, ids = sample["prompt"], action.encode(actions)
+    widest = np.full_like(sample["state"], 1e9) if says else None  # three digits each
+    bare = Layout(text, action, 1, states)
+    longest = int(bare.lengths(prompts, widest, action_ids=ids).max())
+    layout = Layout(text, action, data.max_len or -(-longest // 8) * 8, states)
+    layout.check(prompts, sample["state"] if says else None, action_ids=ids)
+    widest = None if widest is None else widest[: len(set(prompts))]
+    said = layout.prefix(sorted(set(prompts)), widest, longest)["lengths"].max()
+    stats = action.stats or NormStats.fit(actions)
+    return Rows(layout, states, stats, says), int(said) + data.prompt_room
 
 
 def action_tokenizer(name: str, actions: np.ndarray, merges: int | None) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import jax
 from ml_collections import ConfigDict
 
 from configs import vla as vla_config
@@ -36,11 +37,12 @@ def problem(own: ConfigDict) -> Problem:
 
 
 def train(own: ConfigDict, workdir: Path, stop: list[str] | None = None) -> dict[str, Any]:
-    """Train to the end, or until `stop` is filled; the facts."""
+    """Train to the end, or until `stop` is filled; the facts, and how many leaves are cut."""
     own = ConfigDict(own.to_dict()).lock()
     runs = [Run(f"s{own.seed}", own.seed)]
     pack.claim(own, runs, workdir, overwrite=False, retry_failed=False)
     with session(own, problem(own)) as opened:
-        return opened.run(
-            own, sequence_checks.plan(own), runs, workdir, [] if stop is None else stop
-        )
+        stop = [] if stop is None else stop
+        facts = opened.run(own, sequence_checks.plan(own), runs, workdir, stop)
+        leaves = jax.tree.leaves(opened.programs.template)
+        return facts | {"cut": sum(not x.sharding.is_fully_replicated for x in leaves)}

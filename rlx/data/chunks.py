@@ -73,6 +73,7 @@ class ChunkSource:
         zero_pad: Sequence[bool] | None = None,
         delta: Sequence[bool] | None = None,
         image_size: tuple[int, int] | None = None,
+        episodes: Sequence[int] | None = None,
     ):
         """Number the samples; reads no episode.
 
@@ -83,6 +84,7 @@ class ChunkSource:
           delta: [<= A] dimensions that become differences to the state at the chunk's first step,
             `a[t, d] - state[d]`; the rest, such as grippers, stay absolute. None: none.
           image_size: (H, W) that all images are fitted into, see `fit`; None leaves them.
+          episodes: those whose steps begin chunks; None: all.
         Raises ValueError for a horizon below 1 and stores without samples.
         """
         if horizon < 1:
@@ -93,6 +95,9 @@ class ChunkSource:
         starts = [np.arange(n) for n in store.lengths]
         if store.kept is not None:
             starts = [np.flatnonzero(kept) for kept in store.kept]
+        if episodes is not None:
+            chosen = set(map(int, episodes))
+            starts = [own if e in chosen else own[:0] for e, own in enumerate(starts)]
         self._step = np.concatenate([np.zeros(0, np.int64), *starts])
         self._episode = np.repeat(np.arange(len(starts)), [len(s) for s in starts])
         if not len(self._step):

@@ -146,8 +146,8 @@ def build(
     return Sequence(
         init=jax.jit(init, out_shardings=placed),
         learn=jax.jit(learn, out_shardings=(placed, everywhere), donate_argnums=0),
-        validate=jax.jit(validate),
-        act=jax.jit(act),
+        validate=jax.jit(validate, out_shardings=everywhere),
+        act=jax.jit(act, out_shardings=everywhere),
         template=template,
         mesh=mesh,
         shards=shards,

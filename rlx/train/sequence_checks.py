@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import jax
 from ml_collections import ConfigDict
 
 from rlx.infra import config as configs
@@ -43,11 +44,10 @@ def check(config: ConfigDict) -> None:
             raise ConfigError(f"{name} is a whole number >= 1, got {flat[name]}")
     tracking.check_mode(config.log.wandb)
     mesh, learner = config.mesh, config.learner
-    devices = 1
     for name in ("data", "fsdp"):
         if mesh[name] < 1 and mesh[name] != -1:
             raise ConfigError(f"mesh.{name} is a whole number >= 1, or -1, got {mesh[name]}")
-        devices *= max(mesh[name], 1)
+    devices = jax.device_count() if -1 in (mesh.data, mesh.fsdp) else mesh.data * mesh.fsdp
     rows = {"learner.batch_size": learner.batch_size, "eval.episodes": config.eval.episodes}
     sharding.check_shards(mesh.shards, devices, **rows)
     slices = learner.get("accumulate", 1)

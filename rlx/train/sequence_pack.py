@@ -6,6 +6,7 @@ evaluation differ.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,7 +19,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from rlx.infra import sharding
-from rlx.infra.checkpoint import Checkpoints
+from rlx.infra.checkpoint import Checkpoints, read_assets
+from rlx.infra.errors import ConfigError
+from rlx.infra.files import plain
 from rlx.infra.logging import Run
 from rlx.train import resume, sequence, sequence_measures
 from rlx.train.driver import Programs
@@ -90,7 +93,13 @@ class Session:
         self.learner, self.feed, self.look, self.assets = learner, feed, look, assets
         self.pretrained = pretrained
         mesh = sharding.make_mesh(1, config.mesh.data, config.mesh.fsdp)
-        self.programs = sequence.build(learner, feed.batch, shards=config.mesh.shards, mesh=mesh)
+        self.programs = sequence.build(
+            learner,
+            feed.batch,
+            shards=config.mesh.shards,
+            mesh=mesh,
+            min_bytes=config.mesh.min_bytes,
+        )
         self.places = sequence.places(mesh, feed.rows is not None)
         self.rows = None
         if feed.rows is not None:
@@ -119,16 +128,22 @@ class Session:
 
     def chunk(self, state: SequenceState, n: np.int32) -> tuple[SequenceState, Report]:
         """Take n gradient steps, as many calls as the batches handed over at once make them."""
-        step, left = int(state.step), int(n)
+        left = int(n)
         while left:
             count = min(left, self.feed.per_call)
-            state, report = self.compiled.learn(state, self.stream(step, count), np.int32(count))
-            step, left = step + count, left - count
+            stream = self.stream(self.step, count)
+            state, report = self.compiled.learn(state, stream, np.int32(count))
+            self.step, left = self.step + count, left - count
         return state, report
 
     def begin(self, config: ConfigDict, own: Checkpoints, plan: OfflinePlan, *init: Any) -> tuple:
         """Where a run begins; pretrained weights count where it begins from scratch."""
         state, progress, resumed = resume.begin(config, own, self.compiled, plan, 1, *init)
+        if resumed or config.resume_from:
+            same_assets(own.folder.parent if resumed else config.resume_from, self.assets)
+        elif config.init_from:
+            near_assets(config.init_from, self.assets)
+        self.step = int(state.step)  # counted on the host from here on: the device is not asked
         fresh = not (resumed or config.resume_from or config.init_from)
         if fresh and self.pretrained is not None:
             learner = self.pretrained(state.learner)
@@ -182,3 +197,34 @@ class Session:
 
     def __exit__(self, *_: object) -> None:
         self.feed.close()
+
+
+def differing(workdir: str | Path, assets: dict[str, Any]) -> list[str]:
+    """Names of the assets that the newest checkpoint of `workdir` has otherwise."""
+    there, here = read_assets(workdir), plain(assets)
+    return sorted(name for name in {*there, *here} if there.get(name) != here.get(name))
+
+
+def same_assets(workdir: str | Path, assets: dict[str, Any]) -> None:
+    """Raise ConfigError where a run would go on with other tokens or other statistics."""
+    if names := differing(workdir, assets):
+        raise ConfigError(
+            f"{workdir} was trained with other {', '.join(names)} than this run has: "
+            "the data is not what it was"
+        )
+
+
+def near_assets(workdir: str | Path, assets: dict[str, Any]) -> None:
+    """Warn where parameters meet other tokens or statistics; refuse another normalisation."""
+    names = [name for name in differing(workdir, assets) if name != "learner"]
+    if "norm_mode" in names:
+        raise ConfigError(
+            f"init_from = '{workdir}' was trained on actions normalised by "
+            f"{read_assets(workdir)['norm_mode']}, this run has {assets['norm_mode']}"
+        )
+    if names:
+        print(
+            f"warning: init_from = '{workdir}' was trained with other {', '.join(names)}: "
+            "tokens and numbers mean something else here",
+            file=sys.stderr,
+        )

@@ -18,6 +18,7 @@ from rlx.infra.errors import ConfigError, NaNError
 from rlx.infra.sharding import fsdp_specs
 from rlx.train import sequence_checks
 from rlx.train.feed import Resident
+from rlx.train.sequence_pack import near_assets, same_assets
 
 
 @pytest.fixture(scope="module")
@@ -140,26 +141,48 @@ def test_the_command_line_trains_resumes_and_refuses(tmp_path, capsys):
 
 MESHES = """
 import sys
-sys.path.insert(0, "tests")
+sys.path += ["tests", "tests/train"]
 from pathlib import Path
 import vla_toys as toys
+from sequence_test import StopAfter
 for data, fsdp in {meshes}:
     config = toys.config(
-        mesh__data=data, mesh__fsdp=fsdp, train__steps=5, train__eval_every=5, train__log_every=5,
-        eval__episodes=8)
-    toys.train(config, Path({folder!r}) / f"{{data}}x{{fsdp}}")
+        mesh__data=data, mesh__fsdp=fsdp, mesh__min_bytes=1, train__steps=5, train__eval_every=5,
+        train__log_every=5, eval__episodes=8)
+    folder = Path({folder!r}) / f"{{data}}x{{fsdp}}"
+    if {stop} and fsdp > 1:
+        assert toys.train(config, folder, StopAfter(2))["status"] == "preempted"
+    facts = toys.train(config, folder)
+    assert (facts["cut"] > 20) == (fsdp > 1), facts["cut"]
 """
 
 
 @pytest.mark.parametrize(
-    "meshes",
-    [((1, 1), (2, 4)), pytest.param(((1, 1), (8, 1), (2, 4), (1, 8)), marks=pytest.mark.slow)],
+    ("meshes", "stop"),
+    [
+        (((1, 1), (2, 4)), False),
+        pytest.param(((1, 1), (8, 1), (2, 4), (1, 8)), True, marks=pytest.mark.slow),
+    ],
 )
-def test_any_mesh_learns_the_same(meshes, tmp_path, run_python):
-    run_python(MESHES.format(meshes=meshes, folder=str(tmp_path)), devices=8)
+def test_any_mesh_learns_the_same(meshes, stop, tmp_path, run_python):
+    code = MESHES.format(meshes=meshes, folder=str(tmp_path), stop=stop)
+    run_python(code, devices=8, timeout=900)
     first = tmp_path / "1x1"
     for data, fsdp in meshes[1:]:
         other = tmp_path / f"{data}x{fsdp}"
         same_params(first, other, rtol=1e-5, atol=2e-6)
         for a, b in zip(rows(first), rows(other), strict=True):
             np.testing.assert_allclose(a["train/loss"], b["train/loss"], rtol=1e-5)
+
+
+def test_other_tokens_are_noticed(undisturbed, capsys):
+    folder, assets = undisturbed[0], checkpoint.read_assets(undisturbed[0])
+    same_assets(folder, assets)
+    near_assets(folder, assets)
+    assert capsys.readouterr().err == ""
+    with pytest.raises(ConfigError, match=r"was trained with other norm_stats, tokenizer than"):
+        same_assets(folder, assets | {"tokenizer": {}, "norm_stats": {}})
+    with pytest.raises(ConfigError, match=r"normalised by quantile, this run has zscore"):
+        near_assets(folder, assets | {"norm_mode": "zscore"})
+    near_assets(folder, assets | {"tokenizer": {}, "learner": {}})
+    assert "was trained with other tokenizer: tokens" in capsys.readouterr().err

@@ -1,0 +1,71 @@
+"""Recorded data in `experiments.vla`: what is held out, rates, sizes; no frozen randomness."""
+
+from __future__ import annotations
+
+import lerobot_sets
+import numpy as np
+import pytest
+import vla_toys as toys
+
+from experiments import vla_recorded
+from experiments.vla_data import feed, load
+from experiments.vla_session import session
+from rlx.infra import runtime
+from rlx.infra.errors import ConfigError
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    rng = np.random.default_rng(0)
+    episodes = [
+        lerobot_sets.Recorded(
+            rng.standard_normal((12, 3)).astype(np.float32),
+            rng.standard_normal((12, 2)).astype(np.float32).cumsum(0),
+            rng.integers(0, 255, (12, 16, 16, 3), np.uint8),
+            rng.integers(0, 255, (12, 16, 16, 3), np.uint8),
+            ["lift the cube"] * 12,
+        )
+        for _ in range(4)
+    ]
+    return lerobot_sets.write_v3(tmp_path_factory.mktemp("set") / "lerobot", episodes, 5)
+
+
+def config(recorded, **changes):
+    given = {"data__path": str(recorded), "data__hz": 5, "data__image_size": 32}
+    return toys.config(**given | changes)
+
+
+def test_no_held_out_episode_is_trained_on(recorded):
+    source, test = vla_recorded.read(config(recorded), 5)
+    trained = {source.batch(np.array([i]), images=False)["episode"][0] for i in range(len(source))}
+    assert set(test["episode"]) == {3} and trained == {0, 1, 2}
+    assert len(test["prompt"]) == 8 and test["images"]["top"].shape == (8, 32, 32, 3)
+
+
+def test_batches_of_recorded_data_have_all_that_the_model_wants(recorded):
+    own = config(recorded, data__delta=(1, 0), data__resident=False)
+    problem = load(own, 5, "bins")
+    assert problem.spec.action.shape == (5, 2) and problem.prefix >= 16
+    batches = feed(own, problem)
+    first = batches.take(0, 1)
+    batches.close()
+    assert first.images["wrist"].shape == (4, 8, 32, 32, 3)
+    assert first.extras["actions"].shape == (4, 8, 5, 2)
+
+
+def test_bad_settings_of_recorded_data(recorded, monkeypatch):
+    with pytest.raises(ConfigError, match=r"data.hz = 50, but .* is of 5 Hz: --hz=5"):
+        vla_recorded.read(config(recorded), 50)
+    with pytest.raises(ConfigError, match=r"held-out samples, mesh.shards = 16"):
+        vla_recorded.read(config(recorded, mesh__shards=16), 5)
+    monkeypatch.setattr(runtime, "device_bytes", lambda: 1000)
+    own = config(recorded)
+    with pytest.raises(ConfigError, match=r"data.resident = True puts"):
+        feed(own, load(own, 5, "bins"))
+
+
+def test_a_random_network_is_not_frozen():
+    own = toys.config(learner__freeze="llm", learner__learn="lora", learner__lora_rank=2)
+    own.tag = "micro"
+    with pytest.raises(ConfigError, match=r"learner.freeze = 'llm' keeps parameters as they begin"):
+        session(own, None)

@@ -21,6 +21,7 @@ _HELP = {
     "max_batch": "observations per call of the policy, a power of two",
     "max_wait_ms": "how long an observation waits for those of other clients",
     "max_message_mb": "longer messages close their connection; 0 = no limit",
+    "max_asked": "most observations in one message",
     "debug": "send tracebacks to clients",
 }
 

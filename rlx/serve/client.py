@@ -51,7 +51,7 @@ class Client:
         return unpack(self._received())
 
     def infer_batch(self, observations: list[Message]) -> list[Message]:
-        """Return the answers to several observations, asked at once."""
+        """Return the answers to several observations, asked at once; servers limit how many."""
         return self.infer({"batch": observations})["batch"]
 
     def close(self) -> None:

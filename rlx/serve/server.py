@@ -2,7 +2,8 @@
 
 A client connects and is sent the metadata, a dict; then each observation, a dict, is answered by a
 dict with `actions` f32 [T, A] and `server_timing` {infer_ms, and from the second on prev_total_ms}.
-`{"batch": [observation, ...]}` is answered by `{"batch": [reply, ...], "server_timing"}`.
+`{"batch": [observation, ...]}`, at most `max_asked`, is answered by
+`{"batch": [reply, ...], "server_timing"}`.
 What cannot be answered is said in a text message, and the connection is closed (code 1011).
 `GET /healthz` answers 200 "OK". Format of the messages: `rlx.serve.wire`.
 """
@@ -19,7 +20,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 from rlx.serve.batching import Answer, BadObservation, Batcher, Message, Policy
-from rlx.serve.wire import WireError, pack, unpack
+from rlx.serve.wire import MAX_LENGTH, WireError, pack, unpack
 
 _INTERNAL_ERROR = 1011  # close code of RFC 6455
 
@@ -32,6 +33,7 @@ class Options(NamedTuple):
     max_batch: int = 8  # observations per call of the policy, a power of two
     max_wait_ms: float = 5.0  # how long an observation waits for others
     max_message_mb: float = 64.0  # longer messages close the connection; 0 = no limit
+    max_asked: int = 256  # observations in one message
     debug: bool = False  # send tracebacks to clients
 
 
@@ -103,6 +105,8 @@ async def _serve(
 
     if options.max_message_mb < 0:
         raise ValueError(f"max_message_mb is >= 0, got {options.max_message_mb}")
+    if not 1 <= options.max_asked <= MAX_LENGTH:
+        raise ValueError(f"max_asked is 1 to {MAX_LENGTH}, got {options.max_asked}")
     if not 0 <= options.port < 2**16:
         raise ValueError(f"port is 0 to 65535, got {options.port}")
     hello = pack(metadata)  # raises before anybody connects
@@ -112,7 +116,7 @@ async def _serve(
         if example is not None:
             await batcher.warm_up(example)
         async with listen(
-            lambda socket: _talk(socket, batcher, hello, options.debug),
+            lambda socket: _talk(socket, batcher, hello, options),
             options.host,
             options.port,
             compression=None,
@@ -132,20 +136,20 @@ def _health(connection: Any, request: Any) -> Any:
     return None
 
 
-async def _talk(socket: Any, batcher: Batcher, hello: bytes, debug: bool) -> None:
+async def _talk(socket: Any, batcher: Batcher, hello: bytes, options: Options) -> None:
     """Answer one client until it leaves."""
     from websockets.exceptions import ConnectionClosed
 
     batcher.clients += 1
     try:
-        await _conversation(socket, batcher, hello, debug)
+        await _conversation(socket, batcher, hello, options)
     except ConnectionClosed:
         return  # how every conversation ends
     finally:
         batcher.clients -= 1
 
 
-async def _conversation(socket: Any, batcher: Batcher, hello: bytes, debug: bool) -> None:
+async def _conversation(socket: Any, batcher: Batcher, hello: bytes, options: Options) -> None:
     """Answer one message after the other, until one cannot be answered."""
     await socket.send(hello)
     previous: float | None = None
@@ -153,16 +157,18 @@ async def _conversation(socket: Any, batcher: Batcher, hello: bytes, debug: bool
         data = await socket.recv()
         start = time.monotonic()
         try:
-            reply = await _reply(data, batcher, previous)
+            reply = await _reply(data, batcher, options.max_asked, previous)
         except Exception as error:  # whatever a message causes ends its connection only
-            await socket.send(_text(error, debug))
+            await socket.send(_text(error, options.debug))
             await socket.close(_INTERNAL_ERROR, "the request could not be answered")
             return
         await socket.send(reply)
         previous = time.monotonic() - start
 
 
-async def _reply(data: bytes | str, batcher: Batcher, previous: float | None) -> bytes:
+async def _reply(
+    data: bytes | str, batcher: Batcher, max_asked: int, previous: float | None
+) -> bytes:
     """The bytes that answer a message; raises what `_text` puts into words."""
     if isinstance(data, str):
         raise BadObservation("an observation is a binary message, got text")
@@ -175,6 +181,8 @@ async def _reply(data: bytes | str, batcher: Batcher, previous: float | None) ->
     batch = message["batch"]
     if not isinstance(batch, list) or not all(isinstance(item, dict) for item in batch):
         raise BadObservation("a batch is a list of dicts")
+    if len(batch) > max_asked:
+        raise BadObservation(f"a batch has at most {max_asked} observations, got {len(batch)}")
     answers = await asyncio.gather(*(batcher.ask(item) for item in batch))
     replies = [_checked(answer) for answer in answers]
     return pack({"batch": replies, "server_timing": _timing(answers, previous)})

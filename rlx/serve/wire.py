@@ -4,17 +4,21 @@
   scalar  {b"__npgeneric__": True, b"data": number, b"dtype": "<f4"}
 
 Arrays of objects, structures and complex numbers are refused in both directions: nothing that
-comes over the wire is ever executed.
+comes over the wire is ever executed. Lists and dicts are limited in length and number, since one
+byte of msgpack can be 70 bytes of Python.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import numpy as np
 
 _REFUSED = "VOc"  # kinds of dtype: structures, objects, complex numbers
+MAX_LENGTH = 4096  # entries of a list or dict
+MAX_ITEMS = 2**18  # entries of all lists and dicts of a message; arrays are none
 
 
 class WireError(ValueError):
@@ -41,11 +45,29 @@ def unpack(data: bytes) -> Any:
     """
     import msgpack
 
+    count = 0
+
+    def counted(container: Any) -> Any:
+        nonlocal count
+        count += 1 + len(container)
+        if count > MAX_ITEMS:
+            raise WireError(f"a message has at most {MAX_ITEMS} entries of lists and dicts")
+        return container
+
     try:
-        return msgpack.unpackb(data, object_hook=_from_wire)
+        return msgpack.unpackb(
+            data,
+            object_hook=lambda fields: _from_wire(counted(fields)),
+            list_hook=counted,
+            max_array_len=MAX_LENGTH,
+            max_map_len=MAX_LENGTH,
+        )
     except WireError:
         raise
     except (msgpack.UnpackException, ValueError, TypeError, OverflowError) as error:
+        if re.search("exceeds max_(array|map)_len", str(error)):
+            text = f"no msgpack message of lists and dicts of at most {MAX_LENGTH} entries"
+            raise WireError(text) from error
         raise WireError(f"no msgpack message: {type(error).__name__}") from error
 
 

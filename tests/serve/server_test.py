@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import re
 import signal
+import struct
 import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -189,6 +191,7 @@ def oversized():
         ),
         (pack({"batch": 3}), "a batch is a list of dicts"),
         (pack({"batch": [{"explode": 1}]}), "the policy could not answer"),
+        (pack({"batch": [{}] * 257}), "a batch has at most 256 observations, got 257"),
     ],
 )
 def test_bad_messages_get_words_and_a_closed_connection_and_nothing_leaks(port, message, says):
@@ -221,6 +224,29 @@ def test_an_oversized_message_closes_its_own_connection_only(port):
 def test_without_a_limit_large_messages_pass():
     with background(Doubling(), options(max_message_mb=0)) as port, Client(port=port) as client:
         assert client.infer(unpack(oversized()))["actions"].shape == (3, 200_000)
+
+
+def test_messages_of_very_many_tiny_things_are_refused_in_little_memory():
+    count = 1_000_000
+    empty = b"\x80"
+    rows = count // 4096
+    flood = b"\x81\xa5batch\xdd" + struct.pack(">I", count) + empty * count
+    nested = b"\x81\xa5batch\xdd" + struct.pack(">I", rows)
+    nested += (b"\xdc\x10\x00" + empty * 4096) * rows
+    policy = Doubling()
+    with background(policy, options()) as port:
+        assert works(port)
+        tracemalloc.start()
+        for message in (flood, nested):
+            with connect(f"ws://127.0.0.1:{port}", compression=None) as socket:
+                socket.recv()
+                socket.send(message)
+                assert re.search("at most (4096|262144) entries", socket.recv())
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert most < 40e6  # 72 MB if only the million dicts were made
+        assert works(port)
+    assert policy.sizes == [1, 1]
 
 
 def test_one_bad_observation_in_a_batch_is_its_own_clients_error_only():
@@ -295,6 +321,8 @@ def test_bad_options_raise_before_anybody_connects():
         (options(max_batch=3), "max_batch is a power of two, got 3"),
         (options(max_wait_ms=-1), "max_wait_ms is >= 0, got -1"),
         (options(max_message_mb=-1), "max_message_mb is >= 0, got -1"),
+        (options(max_asked=0), "max_asked is 1 to 4096, got 0"),
+        (options(max_asked=5000), "max_asked is 1 to 4096, got 5000"),
         (options(port=70_000), "port is 0 to 65535, got 70000"),
     ):
         with pytest.raises(ValueError, match=says):

@@ -127,7 +127,12 @@ def planted(dtype="<f4", shape=(2,), data=bytes(8), key=b"__ndarray__"):
         (b"", "no msgpack message"),
         (b"\xc1", "no msgpack message"),
         (pack({"a": 1}) + b"\x00", "no msgpack message"),
-        (b"\xdd\xff\xff\xff\xff", "no msgpack message"),
+        (b"\xdd\xff\xff\xff\xff", "lists and dicts of at most 4096 entries"),
+        (b"\xdc\x10\x01" + b"\x80" * 4097, "lists and dicts of at most 4096 entries"),
+        (b"\xde\x10\x01" + b"\x80" * 8194, "lists and dicts of at most 4096 entries"),
+        ((b"\xdc\x10\x00" + b"\x80" * 4096) * 65, "no msgpack message"),  # 65 messages
+        (b"\xdc\x00\x40" + (b"\xdc\x10\x00" + b"\x80" * 4096) * 64, "at most 262144 entries"),
+        (b"\xdc\x01\x00" + (b"\xdc\x10\x00" + b"\x00" * 4096) * 256, "at most 262144 entries"),
         (b"\x91" * 5000 + b"\x00", "no msgpack message"),
         (b"\x81\x90\x01", "no msgpack message"),
         (b"\xa2\xff\xfe", "no msgpack message"),
@@ -136,6 +141,11 @@ def planted(dtype="<f4", shape=(2,), data=bytes(8), key=b"__ndarray__"):
 def test_what_cannot_be_read_says_so_and_nothing_else_happens(data, says):
     with pytest.raises(WireError, match=says):
         unpack(data)
+
+
+def test_lists_up_to_the_limit_are_read():
+    numbers = list(range(4096))
+    assert unpack(pack({"a": numbers, "b": [numbers] * 60}))["b"][59] == numbers
 
 
 def test_random_bytes_and_cut_messages_raise_one_kind_of_error():

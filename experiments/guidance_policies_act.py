@@ -11,7 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from configs.offline import get_config
-from experiments import offline_guidance
+from experiments import offline_guidance, offline_guidance_check
 from rlx import agents
 from rlx.infra import errors, fields
 from rlx.infra.config import from_json
@@ -41,7 +41,7 @@ def with_method(saved: ConfigDict, text: str) -> ConfigDict:
             raise errors.ConfigError(f"{text}: {name} needs a value, {name}=...")
         field = name if "." in name else f"guidance.{name}"
         fields.override(config, {field: fields.parse(config, field, value)})
-    offline_guidance.check(config)
+    offline_guidance_check.refuse(config)
     return config
 
 

@@ -17,7 +17,7 @@ import json
 import sys
 from pathlib import Path
 
-from experiments import offline_data, offline_guidance, offline_result
+from experiments import offline_data, offline_guidance, offline_guidance_check, offline_result
 from rlx import agents
 from rlx.infra import cli, distributed, errors, runtime
 from rlx.train import campaign, offline_checks, offline_pack, offline_spec
@@ -68,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
     listed = {name: getattr(options, name) for name in SETTINGS}
     points = offline_checks.points(listed, given, config.learner)
     offline_checks.before_data(config, points)
-    offline_guidance.check(config)
+    offline_guidance_check.refuse(config)
     dataset = offline_data.load(config)
     entry, plan = offline_checks.entry(config, dataset, agents.make, seeds, points, root)
     one, how = offline_spec.one_spec(dataset.train), offline_spec.windows(config)

@@ -10,18 +10,16 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from ml_collections import ConfigDict
 
-from experiments.offline_guidance_parts import POLICIES, critic_of, process_of
+from experiments import offline_guidance_check as check
+from experiments.offline_guidance_parts import critic_of, process_of
 from rlx import agents
-from rlx.guidance import METHODS, Config, GuidedOut, checks, guide, posterior_mean
-from rlx.infra import errors
+from rlx.guidance import Config, GuidedOut, guide, posterior_mean
 from rlx.infra.errors import ConfigError
 from rlx.ops import learning
 from rlx.types import EnvSpec, Keys, PyTree
 
-NAMES = tuple(name for name in METHODS if name not in ("none", "ga"))
 SMALLEST = 1e-6  # of alpha: a critic that tells no action from another leaves nothing to scale
 Act = Callable[[PyTree, jax.Array, Keys], jax.Array]
 Sampler = Callable[[PyTree, jax.Array, jax.Array], list[GuidedOut]]
@@ -48,7 +46,7 @@ def make_act(config: ConfigDict, spec: EnvSpec) -> Act | None:
 
 def make_sampler(config: ConfigDict, spec: EnvSpec) -> Sampler:
     """Return sample(params, obs [E, *O], keys [E]) -> what the samplers found for each row."""
-    check(config)
+    check.refuse(config)
     how = config.guidance
     critic = critic_of(config, spec)
     static = Config(method=how.method, particles=how.particles, children=how.children)
@@ -80,28 +78,3 @@ def rehearse(sample: Sampler, config: ConfigDict, spec: EnvSpec) -> list[GuidedO
         return jax.eval_shape(sample, state.params, obs, jax.random.split(jax.random.key(0), 1))
     except ValueError as error:
         raise ConfigError(f"guidance: {error}") from error
-
-
-def check(config: ConfigDict) -> None:
-    """Refuse settings out of range."""
-    how, agent = config.guidance, config.learner.name
-    if not how.method:
-        return
-    if how.method not in NAMES:
-        raise ConfigError(errors.unknown("guidance", how.method, NAMES, "--help"))
-    if agent not in POLICIES:
-        raise ConfigError(
-            f"guidance is for flow and diffusion policies, {', '.join(POLICIES)}; got {agent}"
-        )
-    for name in ("particles", "children"):
-        if how[name] < 1:
-            raise ConfigError(f"guidance.{name} is a whole number >= 1, got {how[name]}")
-    if not (how.alpha >= 0 and np.isfinite(how.alpha)):
-        raise ConfigError(f"guidance.alpha is a temperature, a number >= 0, got {how.alpha:g}")
-    if how.alpha == 0 and how.method not in checks.GREEDY:
-        greedy = ", ".join(name for name in NAMES if name in checks.GREEDY)
-        raise ConfigError(f"guidance.alpha = 0 is for {greedy}, got {how.method}")
-    if how.alpha_mode not in ("q_std", "absolute"):
-        raise ConfigError(f"guidance.alpha_mode is q_std or absolute, got {how.alpha_mode!r}")
-    if not 0 < how.eta <= 1:
-        raise ConfigError(f"guidance.eta is a share of noise in (0, 1], got {how.eta:g}")

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from rlx.nn.diffusion import sinusoids
 from rlx.nn.mlp import gelu_mlp
-from rlx.nn.transformer import Decoder, variant
+from rlx.nn.transformer import Decoder, Variant
 
 ZERO = nn.initializers.zeros_init()
 
@@ -75,18 +75,21 @@ class MaskedMLP(nn.Module):
 class MaskedTransformer(nn.Module):
     """The same with a decoder of `rlx/nn/transformer.py` in which each position sees all others."""
 
-    size: str  # of rlx.nn.transformer.VARIANTS
+    width: int
+    depth: int
+    heads: int
     tokens: int
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, obs: jax.Array, x: jax.Array, t: jax.Array) -> jax.Array:
         del t
-        how = variant(self.size)
         n, L, _ = x.shape
-        embedded = nn.Dense(how.width, dtype=self.dtype)(x)
+        width, heads = self.width, self.heads
+        how = Variant(width, self.depth, 4 * width, heads, heads, width // heads)
+        embedded = nn.Dense(width, dtype=self.dtype)(x)
         if obs.shape[-1]:
-            embedded = embedded + nn.Dense(how.width, dtype=self.dtype)(obs)[:, None]
+            embedded = embedded + nn.Dense(width, dtype=self.dtype)(obs)[:, None]
         everywhere = jnp.ones((n, L, L), bool)
         places = jnp.broadcast_to(jnp.arange(L), (n, L))
         y, _ = Decoder(how, dtype=self.dtype)(embedded, places, everywhere)

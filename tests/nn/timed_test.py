@@ -44,7 +44,7 @@ def test_denoisers_start_at_zero_and_learn_from_there():
     nets = {
         "vectors": (timed.TimedDenoiser((8,), 2), jnp.ones((N, 2))),
         "mlp": (timed.MaskedMLP((8,), 3, 2), x),
-        "transformer": (timed.MaskedTransformer("dummy", 3), x),
+        "transformer": (timed.MaskedTransformer(16, 2, 2, 3), x),
     }
     for name, (net, state) in nets.items():
         params = net.init(jax.random.key(0), obs, state, t)
@@ -56,7 +56,7 @@ def test_denoisers_start_at_zero_and_learn_from_there():
 
 
 def test_every_position_of_the_masked_transformer_sees_all_others_and_the_condition():
-    net = timed.MaskedTransformer("dummy", 3)
+    net = timed.MaskedTransformer(16, 2, 2, 3)
     rng = np.random.default_rng(0)
     obs, t = jnp.ones((1, 2)), jnp.ones(1, jnp.int32)
     x = jax.nn.one_hot(jnp.asarray([[0, 3, 3, 1]]), 4)

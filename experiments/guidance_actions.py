@@ -1,0 +1,100 @@
+"""Actions on a ring of eight modes with a linear reward: samplers of many calls, and a student of
+one. The flow's velocity, the tilted law and its mean reward are known in closed form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from experiments import guidance_measure as measure
+from rlx import agents
+from rlx.guidance import Config, flow, guide, posterior_mean
+from rlx.infra.random import key_for, shard_keys
+from rlx.ops.flow import integrate
+from rlx.types import EnvSpec, PyTree, Spec, Transition
+
+ANGLES = 2 * np.pi * np.arange(8) / 8
+CENTERS = np.stack([np.cos(ANGLES), np.sin(ANGLES)], 1)
+STD = 0.1  # of a mode
+SLOPE = np.array([1.0, 0.5])  # r(x) = SLOPE . x
+NEAR = 3 * STD  # an action this near to a mode is on the data
+
+
+def velocity(x: jax.Array, t: jax.Array) -> jax.Array:
+    """E[x_1 - x_0 | x_t] of noise x_0 and data x_1, x `[..., 2]`, t `[]` or `[..., 1]`."""
+    x = x[..., None, :]
+    t = jnp.asarray(t)[..., None] if jnp.ndim(t) else t
+    centers, var = jnp.float32(CENTERS), t**2 * STD**2 + (1 - t) ** 2
+    apart = x - t * centers
+    weight = jax.nn.softmax(-(apart**2).sum(-1, keepdims=True) / (2 * var), axis=-2)
+    toward = centers + (t * STD**2 - (1 - t)) / var * apart  # E[x_1 - x_0 | x_t, mode]
+    return (weight * toward).sum(-2)
+
+
+def reward(x: jax.Array) -> jax.Array:
+    return x @ jnp.float32(SLOPE)
+
+
+def truth(alpha: float) -> float:
+    """E[r] of the tilted law: modes weigh exp(r / alpha), each moved by STD**2 SLOPE / alpha."""
+    worth = CENTERS @ SLOPE / alpha
+    share = np.exp(worth - worth.max())
+    moved = CENTERS + STD**2 * SLOPE / alpha
+    return float(share / share.sum() @ moved @ SLOPE)
+
+
+def rows(config: ConfigDict, seed: int) -> Iterator[dict[str, Any]]:
+    """Every method, `config.groups` independent actions of each."""
+    process = flow(velocity, config.steps, (2,))
+    value = posterior_mean(process, reward)
+    keys = jax.random.split(jax.random.key(seed), config.groups)
+    N, alpha = config.particles, config.alpha
+    yield {"method": "truth", "alpha": alpha, "reward": truth(alpha)}
+    for name, how in {
+        "pre-trained": Config(method="none", particles=1),
+        "best of N": Config(method="bon", particles=N),
+        "soft best of N": Config(method="soft_bon", particles=N, alpha=alpha),
+        "SVDD": Config(method="svdd", particles=1, children=N, alpha=alpha),
+        "SMC": Config(method="smc", particles=N, alpha=alpha),
+        "twisted SMC": Config(method="tds", particles=N, alpha=alpha),
+    }.items():
+        out = guide(keys, process, value, reward, how)
+        calls = measure.total(out.nfe.times(out.x0.shape[1]))
+        yield described(name, alpha, calls, np.asarray(out.x0))
+    yield described("one-step student", alpha, 1.0, student(config, seed))
+
+
+def described(name: str, alpha: float, calls: float, x: np.ndarray) -> dict[str, Any]:
+    """Reward, share of actions on the data, and modes hit by more than 1 % of the actions."""
+    far = np.linalg.norm(x[..., None, :] - CENTERS, axis=-1)
+    on = far.min(-1) < NEAR
+    share = np.bincount(far.argmin(-1)[on], minlength=8) / max(on.size, 1)
+    row = {"method": name, "alpha": alpha, "calls": calls, "groups": len(x)}
+    row |= measure.mean("reward", x @ SLOPE) | measure.mean("on_data", on)
+    return row | {"modes": int((share > 0.01).sum())}
+
+
+def student(config: ConfigDict, seed: int) -> np.ndarray:
+    """Train the one-step student of the flow; return its actions `[groups, 1, 2]`."""
+    spec = EnvSpec(Spec((0,)), Spec((2,), np.float32))
+    teacher = lambda obs, z: integrate(velocity, z, config.steps)  # noqa: E731
+    own = lambda obs, x: reward(x)  # noqa: E731
+    learner = agents.make(config.student, spec, teacher=teacher, reward=own)
+    batch = Transition(jnp.zeros((config.student.batch_size, 0)), *[None] * 5)
+    hp = {name: jnp.float32(value) for name, value in learner.hp.items()}
+
+    def update(state: PyTree, i: jax.Array) -> tuple[PyTree, None]:
+        return learner.update(state, batch, shard_keys(key_for(seed, i, "update"), 1))[0], None
+
+    state = learner.init(key_for(seed, 0, "init"), hp)
+    state, _ = jax.jit(lambda s: jax.lax.scan(update, s, jnp.arange(config.student_steps)))(state)
+    obs = jnp.zeros((config.groups, 0))
+    return np.asarray(learner.act(state, obs, shard_keys(key_for(seed, 0, "act"), 1), False)[0])[
+        :, None
+    ]

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from rlx.ops.images_host import fit
+
 Batch = dict[str, Any]
 
 
@@ -83,7 +85,7 @@ class ChunkSource:
             differences: stand still), False the last action again (positions). None: all False.
           delta: [<= A] dimensions that become differences to the state at the chunk's first step,
             `a[t, d] - state[d]`; the rest, such as grippers, stay absolute. None: none.
-          image_size: (H, W) that all images are fitted into, see `fit`; None leaves them.
+          image_size: (H, W) that all images are fitted into; None leaves them.
           episodes: those whose steps begin chunks; None: all.
         Raises ValueError for a horizon below 1 and stores without samples.
         """
@@ -238,21 +240,3 @@ def stack_images(pictures: Sequence[Mapping[str, np.ndarray]]) -> tuple[dict, di
         images[camera] = np.stack([picture.get(camera, black) for picture in pictures])
         masks[camera] = np.array([camera in picture for picture in pictures])
     return images, masks
-
-
-def fit(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Return `image` uint8 [h, w, 3] scaled, its proportions kept, into the middle of a black
-    [height, width, 3].
-    """
-    h, w = image.shape[:2]
-    if (h, w) == (height, width):
-        return image
-    from PIL import Image
-
-    scale = min(height / h, width / w)
-    new_h, new_w = max(1, round(h * scale)), max(1, round(w * scale))
-    out = np.zeros((height, width, 3), np.uint8)
-    top, left = (height - new_h) // 2, (width - new_w) // 2
-    small = Image.fromarray(image).resize((new_w, new_h), Image.Resampling.BILINEAR)
-    out[top : top + new_h, left : left + new_w] = np.asarray(small)
-    return out

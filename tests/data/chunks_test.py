@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rlx.data import chunks
 from rlx.data.chunks import ArraySource, ChunkSource, Episode, ListStore
 
 LENGTHS = (4, 1, 7)
@@ -122,13 +121,7 @@ def test_a_camera_that_an_episode_lacks_is_black_and_masked():
     assert batch["image_mask"]["base"].all()
 
 
-def test_images_are_fitted_with_their_proportions_kept():
-    image = np.full((10, 20, 3), 200, np.uint8)
-    out = chunks.fit(image, 16, 16)
-    assert out.shape == (16, 16, 3)
-    np.testing.assert_array_equal(out[4:12], 200)  # 8 rows of 16 by the ratio 2:1
-    assert out[:4].max() == out[12:].max() == 0
-    assert chunks.fit(image, 10, 20) is image
+def test_images_are_fitted_into_the_size_asked_for():
     source = ChunkSource(store(), HORIZON, image_size=(8, 8))
     assert source.batch(np.arange(2))["images"]["base"].shape == (2, 8, 8, 3)
 

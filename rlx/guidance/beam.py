@@ -15,7 +15,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rlx.guidance.core import at_step, cost, finite, flat, gather, given, score, split
+from rlx.guidance.core import cost, finite, flat, gather, given, plan, score
 from rlx.guidance.types import Calls, Config, GuidedOut, Process, Reward, Value, levels
 from rlx.types import PyTree
 
@@ -35,28 +35,28 @@ def beam(
 ) -> GuidedOut:
     """Run N beams for each key `[B]`. `ess` counts the beams that still have descendants."""
     N, M, D = config.particles, config.children, config.depth
-    start_key, step_key, search_key = split(keys, 3)
+    steps = levels(process)[::D]
+    (start_key,), step_keys = plan(keys, 1, len(steps), 2 * D + 1)
     x = process.start(start_key, N)
     prediction = process.predict(x, jnp.int32(process.steps)) if value.predicts else None
 
-    def grown(leaves: Leaves, key: jax.Array, t: jax.Array, m: int) -> Leaves:
-        """m children of every row."""
-        draw_key, value_key = split(key, 2)
+    def grown(leaves: Leaves, keys: jax.Array, t: jax.Array) -> Leaves:
+        """M children of every row."""
+        draw_key, value_key = keys
         prediction = given(process, value, leaves.prediction, leaves.x, t)
-        y = flat(process.kernel(leaves.x, prediction, t).draw(draw_key, m))
+        y = flat(process.kernel(leaves.x, prediction, t).draw(draw_key, M))
         v, at_y = score(value, reward, value_key, y, t - 1, config.alpha)
         v, bad = finite(v)
-        return Leaves(y, at_y, v, jnp.repeat(leaves.path, m, axis=1) + v, leaves.bad + bad)
+        return Leaves(y, at_y, v, jnp.repeat(leaves.path, M, axis=1) + v, leaves.bad + bad)
 
-    def step(state: tuple[jax.Array, PyTree], t: jax.Array):
-        now = at_step(step_key, t)
-        leaves = Leaves(
-            *state, *jnp.zeros((2, *state[0].shape[:2])), jnp.zeros(len(keys), jnp.int32)
-        )
+    def step(state: tuple[jax.Array, PyTree], now: tuple[jax.Array, jax.Array]):
+        t, keys = now
+        numbers = jnp.zeros(state[0].shape[:2])
+        leaves = Leaves(*state, numbers, numbers, jnp.zeros(len(numbers), jnp.int32))
         for deep in range(D):
-            leaves = grown(leaves, at_step(now, deep), t - deep, M)
+            leaves = grown(leaves, keys[2 * deep : 2 * deep + 2], t - deep)
         index = best_leaves(leaves.path, N, D)
-        looked = searched(at_step(search_key, t), t, process.steps, config.search)
+        looked = searched(keys[-1], t, process.steps, config.search)
         index = jnp.where(looked[:, None], index, jnp.arange(N) * M**D)
         x, prediction, v = gather((leaves.x, leaves.prediction, leaves.v), index)
         parents = index // M**D
@@ -64,8 +64,7 @@ def beam(
         dead = jnp.all(jnp.isneginf(leaves.v), axis=1)
         return (x, prediction), (v, parents, jnp.sum(alive, 1) * 1.0, leaves.bad, dead)
 
-    steps = levels(process)[::D]
-    (x, _), (v, parents, alive, bad, dead) = jax.lax.scan(step, (x, prediction), steps)
+    (x, _), (v, parents, alive, bad, dead) = jax.lax.scan(step, (x, prediction), (steps, step_keys))
     return GuidedOut(
         x0=x,
         logw=jnp.zeros_like(v[-1]),

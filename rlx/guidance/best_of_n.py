@@ -10,7 +10,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from rlx.guidance.core import at_step, finite, gather, gumbel, log_mean_exp, rewards, split
+from rlx.guidance.core import finite, gather, gumbel, log_mean_exp, plan, rewards, split
 from rlx.guidance.resampling import ess
 from rlx.guidance.svdd import contest
 from rlx.guidance.types import Calls, Config, GuidedOut, Process, Reward, Value, levels
@@ -18,13 +18,15 @@ from rlx.guidance.types import Calls, Config, GuidedOut, Process, Reward, Value,
 
 def ancestral(keys: jax.Array, process: Process, n: int) -> jax.Array:
     """n unguided samples `[B, n, *E]`."""
-    start_key, step_key = split(keys, 2)
+    steps = levels(process)
+    (start_key,), step_keys = plan(keys, 1, len(steps), 1)
 
-    def step(x: jax.Array, t: jax.Array) -> tuple[jax.Array, None]:
+    def step(x: jax.Array, now: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+        t, (draw_key,) = now
         kernel = process.kernel(x, process.predict(x, t), t)
-        return kernel.draw(at_step(step_key, t), 1)[:, :, 0], None
+        return kernel.draw(draw_key, 1)[:, :, 0], None
 
-    return jax.lax.scan(step, process.start(start_key, n), levels(process))[0]
+    return jax.lax.scan(step, process.start(start_key, n), (steps, step_keys))[0]
 
 
 def unguided(

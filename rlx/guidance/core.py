@@ -17,9 +17,10 @@ def split(keys: jax.Array, n: int) -> jax.Array:
     return jnp.moveaxis(jax.vmap(lambda key: jax.random.split(key, n))(keys), 1, 0)
 
 
-def at_step(keys: jax.Array, t: jax.Array) -> jax.Array:
-    """Keys `[B]` of step `t`."""
-    return jax.vmap(lambda key: jax.random.fold_in(key, t))(keys)
+def plan(keys: jax.Array, first: int, steps: int, each: int) -> tuple[jax.Array, jax.Array]:
+    """All keys of a run at once: `[first, B]` and `[steps, each, B]`; one derivation compiles."""
+    fresh = split(keys, first + steps * each)
+    return fresh[:first], fresh[first:].reshape(steps, each, -1)
 
 
 def normal(keys: jax.Array, shape: tuple[int, ...]) -> jax.Array:

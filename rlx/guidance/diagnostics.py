@@ -14,7 +14,7 @@ def summary(out: GuidedOut, held_out: Reward) -> dict[str, jax.Array]:
     reward that did not guide, and how much the guided one promises beyond it.
 
     held_out(x_0 [B, R, *E]) -> [B, R], of the same scale: samplers exploit the oracle they see, so
-    there is no report without another. Means are weighted; rewards that are not finite do not count.
+    there is no report without another. Means are weighted, of what is finite.
     """
     w = jax.nn.softmax(jnp.where(jnp.isfinite(out.reward), out.logw, -jnp.inf), axis=1)
     mean = lambda r: jnp.sum(jnp.where(w > 0, w * r, 0.0), axis=1)  # noqa: E731

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from rlx.guidance.core import at_step, cost, finite, given, over, rewards, score, split
+from rlx.guidance.core import cost, finite, given, over, plan, rewards, score, split
 from rlx.guidance.types import Calls, Config, Fn, GuidedOut, Process, Reward, Value, levels
 from rlx.types import PyTree
 
@@ -32,11 +32,12 @@ def guided(
     keys: jax.Array, process: Process, value: Value, reward: Reward, config: Config
 ) -> GuidedOut:
     """Run N independent guided particles for each key `[B]`."""
-    start_key, step_key = split(keys, 2)
+    steps = levels(process)
+    (start_key,), step_keys = plan(keys, 1, len(steps), 2)
     sloped = carried(process, value, config)
 
-    def step(x: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
-        draw_key, value_key = split(at_step(step_key, t), 2)
+    def step(x: jax.Array, now: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        t, (draw_key, value_key) = now
         if sloped is not None:
             _, (prediction, shift) = sloped.score(value_key, x, t, config.alpha)
         else:
@@ -45,8 +46,8 @@ def guided(
         kernel = process.kernel(x, ascended(process, reward, config, x, prediction, t), t)
         return kernel.tilted(draw_key, shift, 1)[0][:, :, 0], largest(shift)
 
-    steps = levels(process)
-    x, slope = jax.lax.scan(step, process.start(start_key, config.particles), steps)
+    x = process.start(start_key, config.particles)
+    x, slope = jax.lax.scan(step, x, (steps, step_keys))
     r, bad = finite(rewards(reward, x))
     return GuidedOut(
         x0=x,

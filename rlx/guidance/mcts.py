@@ -17,7 +17,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rlx.guidance.core import at_step, cost, finite, given, gumbel, score, soft_mean, split
+from rlx.guidance.core import cost, finite, given, gumbel, plan, score, soft_mean
 from rlx.guidance.types import Calls, Config, GuidedOut, Process, Reward, Value, levels
 from rlx.types import PyTree
 
@@ -37,33 +37,34 @@ def mcts(
     keys: jax.Array, process: Process, value: Value, reward: Reward, config: Config
 ) -> GuidedOut:
     """Grow trees for N particles of each key `[B]`."""
-    start_key, step_key = split(keys, 2)
+    D, S, steps = config.depth, config.simulations, levels(process)[:: config.depth]
+    (start_key,), step_keys = plan(keys, 1, len(steps), 2 * D * S + D)
     x = process.start(start_key, config.particles)
     prediction = process.predict(x, jnp.int32(process.steps)) if value.predicts else None
 
-    def step(state: tuple[jax.Array, PyTree], t: jax.Array):
-        walk_key, commit_key = split(at_step(step_key, t), 2)
+    def step(state: tuple[jax.Array, PyTree], now: tuple[jax.Array, jax.Array]):
+        t, keys = now
+        walk_keys, commit_keys = keys[:-D].reshape(S, D, 2, -1), keys[-D:]
         tree = planted(*state, config)
 
-        def walk(state: tuple[Tree, jax.Array], s: jax.Array):
-            tree, bad = state
-            tree, more = walked(at_step(walk_key, s), process, value, reward, config, tree, t, s)
+        def walk(state: tuple[Tree, jax.Array], now: tuple[jax.Array, jax.Array]):
+            (tree, bad), (s, keys) = state, now
+            tree, more = walked(keys, process, value, reward, config, tree, t, s)
             return (tree, bad + more), None
 
-        none_bad = jnp.zeros(len(keys), jnp.int32)
-        (tree, bad), _ = jax.lax.scan(walk, (tree, none_bad), jnp.arange(config.simulations))
-        x, prediction, v = committed(commit_key, tree, config)
+        none_bad = jnp.zeros(keys.shape[1], jnp.int32)
+        (tree, bad), _ = jax.lax.scan(walk, (tree, none_bad), (jnp.arange(S), walk_keys))
+        x, prediction, v = committed(commit_keys, tree, config)
         counts = tree.visits[:, :, 1]
         size = jnp.sum(counts, -1) ** 2 / jnp.maximum(jnp.sum(counts**2, -1), 1)
         return (x, prediction), (v, jnp.mean(size, axis=1), bad, jnp.all(jnp.isneginf(v), axis=1))
 
-    steps = levels(process)[:: config.depth]
-    (x, _), (v, size, bad, dead) = jax.lax.scan(step, (x, prediction), steps)
+    (x, _), (v, size, bad, dead) = jax.lax.scan(step, (x, prediction), (steps, step_keys))
     return GuidedOut(
         x0=x,
         logw=jnp.zeros_like(v[-1]),
         reward=v[-1],
-        ess=jnp.repeat(size, config.depth, axis=0),
+        ess=jnp.repeat(size, D, axis=0),
         n_bad_reward=jnp.sum(bad, axis=0),
         collapsed=jnp.any(dead, axis=0),
         nfe=calls(process, value, config),
@@ -96,11 +97,13 @@ def walked(
     t: jax.Array,
     s: jax.Array,
 ) -> tuple[Tree, jax.Array]:
-    """Walk `s` from the root at t to the bottom, and back; returns the bad values too, `[B]`."""
+    """Walk `s` from the root at t to the bottom, and back, with keys `[depth, 2, B]`.
 
-    def down(state: tuple[Tree, jax.Array, jax.Array], d: jax.Array):
-        tree, node, bad = state
-        draw_key, value_key = split(at_step(keys, d), 2)
+    Returns the tree and how many values were not finite, `[B]`.
+    """
+
+    def down(state: tuple[Tree, jax.Array, jax.Array], now: tuple[jax.Array, jax.Array]):
+        (tree, node, bad), (d, (draw_key, value_key)) = state, now
         x, prediction, n = taken((tree.x, tree.prediction, tree.visits), d, node)
         prediction = given(process, value, prediction, x, t - d)
         y = process.kernel(x, prediction, t - d).draw(draw_key, 1)[:, :, 0]
@@ -116,8 +119,8 @@ def walked(
         return (tree, jnp.where(widen, s, best), bad + more), node
 
     root = jnp.zeros(tree.q.shape[:2], jnp.int32)
-    none_bad = jnp.zeros(len(keys), jnp.int32)
-    (tree, leaf, bad), path = jax.lax.scan(down, (tree, root, none_bad), jnp.arange(config.depth))
+    begin = (tree, root, jnp.zeros(keys.shape[2], jnp.int32))
+    (tree, leaf, bad), path = jax.lax.scan(down, begin, (jnp.arange(config.depth), keys))
     path = jnp.concatenate([path, leaf[None]])
     return backed_up(tree, jnp.moveaxis(path, 0, 2), config), bad
 
@@ -172,7 +175,7 @@ def committed(keys: jax.Array, tree: Tree, config: Config) -> tuple[jax.Array, P
         q, visits = tree.q[:, :, d + 1], tree.visits[:, :, d + 1]
         top = jnp.max(jnp.where(children, q, -jnp.inf), axis=2, keepdims=True)
         apart = jnp.where(jnp.isneginf(top), 0.0, q - top)
-        noise = alpha * gumbel(at_step(keys, d), q.shape[1:])
+        noise = alpha * gumbel(keys[d], q.shape[1:])
         by_visits = visits + 0.5 * jnp.exp(apart)  # of as many visits the best
         rank = jnp.where(alpha > 0, apart + noise, by_visits)
         node = jnp.argmax(jnp.where(children, rank, -jnp.inf), axis=2)

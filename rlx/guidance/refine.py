@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from rlx.guidance.best_of_n import unguided
-from rlx.guidance.core import at_step, finite, flat, gather, gumbel, rewards, split
+from rlx.guidance.core import finite, flat, gather, gumbel, plan, rewards, split
 from rlx.guidance.discrete import randint, uniform
 from rlx.guidance.resampling import ess, resample
 from rlx.guidance.svdd import contest, svdd
@@ -100,11 +100,12 @@ def given_designs(reward: Reward, x: jax.Array) -> GuidedOut:
 
 def rounds(keys: jax.Array, change: Change, first: GuidedOut, config: Config) -> GuidedOut:
     """Select and change `rounds` times; `ess` and `ancestors` are those of the selections."""
+    _, round_keys = plan(keys, 0, config.rounds, 2)
     round_calls: list[Calls] = []
 
-    def one(state: tuple[jax.Array, ...], k: jax.Array):
+    def one(state: tuple[jax.Array, ...], now: jax.Array):
         x, r, best, best_r = state
-        pick_key, change_key = split(at_step(keys, k), 2)
+        pick_key, change_key = now
         x, size, index = selected(pick_key, x, r, config)
         out = change(change_key, x)
         round_calls.append(out.nfe)
@@ -113,7 +114,7 @@ def rounds(keys: jax.Array, change: Change, first: GuidedOut, config: Config) ->
 
     best = better(first.x0[:, 0], first.reward[:, 0], first.x0, first.reward)
     state = (first.x0, first.reward, *best)
-    (x, r, best, _), (size, index, bad, dead) = jax.lax.scan(one, state, jnp.arange(config.rounds))
+    (x, r, best, _), (size, index, bad, dead) = jax.lax.scan(one, state, round_keys)
     return GuidedOut(
         x0=x,
         logw=jnp.zeros_like(r),

@@ -44,9 +44,9 @@ def invert(w: jax.Array, where: jax.Array) -> jax.Array:
     """Smallest i with sum_{j <= i} w_j > position; rounding never leads past a weight above 0."""
     total = jnp.cumsum(w)
     last = w.shape[0] - 1 - jnp.argmax(w[::-1] > 0)
-    return jnp.minimum(jnp.searchsorted(total / total[-1], where, side="right"), last).astype(
-        jnp.int32
-    )
+    method = "compare_all" if w.shape[0] <= 512 else "scan"  # one comparison beats a loop
+    index = jnp.searchsorted(total / total[-1], where, side="right", method=method)
+    return jnp.minimum(index, last).astype(jnp.int32)
 
 
 def residual(key: jax.Array, w: jax.Array) -> jax.Array:

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from rlx.guidance import population as pop
-from rlx.guidance.core import at_step, cost, finite, given, score, split
+from rlx.guidance.core import cost, finite, given, plan, score
 from rlx.guidance.types import Calls, Config, GuidedOut, Process, Reward, Value, levels
 from rlx.types import PyTree
 
@@ -33,7 +33,7 @@ class Moved(NamedTuple):
     bad: jax.Array  # [B] int32 values that were not finite
 
 
-Move = Callable[[jax.Array, pop.Population, jax.Array], Moved]  # keys [B], population, t
+Move = Callable[[jax.Array, pop.Population, jax.Array], Moved]  # keys [3, B], population, t
 
 
 def smc(
@@ -48,7 +48,7 @@ def smc(
     """Run N particles for each key `[B]`, from x_T or from x `[B, N, *E]` at `level`."""
 
     def move(keys: jax.Array, population: pop.Population, t: jax.Array) -> Moved:
-        draw_key, value_key = split(keys, 2)
+        draw_key, _, value_key = keys
         prediction = given(process, value, population.prediction, population.x, t)
         y = process.kernel(population.x, prediction, t).draw(draw_key, 1)[:, :, 0]
         v, prediction = score(value, reward, value_key, y, t - 1, config.alpha)
@@ -73,23 +73,22 @@ def run(
 ) -> GuidedOut:
     """Move, weigh, resample from T, or `level`, to 0."""
     steps = levels(process, level)
-    start_key, step_key, value_key, resample_key = split(keys, 4)
+    (start_key, value_key), step_keys = plan(keys, 2, len(steps), 4)
     x = process.start(start_key, config.particles) if x is None else x
     v, prediction = score(value, reward, value_key, x, jnp.int32(steps[0]), config.alpha)
 
-    def step(population: pop.Population, now: tuple[jax.Array, jax.Array]):
-        t, allowed = now
-        moved = move(at_step(step_key, t), population, t)
+    def step(population: pop.Population, now: tuple[jax.Array, jax.Array, jax.Array]):
+        t, allowed, keys = now
+        moved = move(keys[:3], population, t)
         population = population._replace(
             x=moved.x, prediction=moved.prediction, n_bad=population.n_bad + moved.bad
         )
         population, moves = pop.weighed(population, moved.v, moved.extra, allowed, t == 1, config)
-        fresh = at_step(resample_key, t)
-        population, *trace = pop.settled(fresh, population, allowed, t == 1, config)
+        population, *trace = pop.settled(keys[3], population, allowed, t == 1, config)
         return population, pop.Trace(*trace, moves)
 
     population = pop.begin(x, *finite(v), prediction, config.alpha)
-    scheduled = (steps, pop.schedule(steps, process.steps, config))
+    scheduled = (steps, pop.schedule(steps, process.steps, config), step_keys)
     population, trace = jax.lax.scan(step, population, scheduled)
     return GuidedOut(
         x0=population.x,

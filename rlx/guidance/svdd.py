@@ -19,16 +19,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from rlx.guidance.core import (
-    at_step,
     cost,
     finite,
     flat,
     gather,
     given,
     gumbel,
+    plan,
     score,
     split,
-)  # fmt: skip
+)
 from rlx.guidance.resampling import ess
 from rlx.guidance.types import Calls, Config, GuidedOut, Process, Reward, Value, levels
 from rlx.types import PyTree
@@ -62,13 +62,13 @@ def choose_child(
     prediction: PyTree,
     t: jax.Array,
 ) -> Chosen:
-    """Draw M children of x `[B, N, *E]` and choose by value; `prediction` is at (x, t).
+    """Draw M children of x `[B, N, *E]` and choose by value; keys `[3, B]`, `prediction` at (x, t).
 
     `child_chunk` of them are scored at a time; then the winners of the chunks meet.
     """
     (B, N), M = x.shape[:2], config.children
     size = config.child_chunk or M
-    draw_key, gumbel_key, value_key = split(keys, 3)
+    draw_key, gumbel_key, value_key = keys
     y = process.kernel(x, prediction, t).draw(draw_key, M)
     noise = config.alpha[:, None, None] * gumbel(gumbel_key, (N, M))
 
@@ -111,15 +111,14 @@ def svdd(
     `ess` is of the children, mean over particles.
     """
     steps = levels(process, level)
-    start_key, step_key = split(keys, 2)
+    (start_key, _), step_keys = plan(keys, 2, len(steps), 4)
     x = process.start(start_key, config.particles) if x is None else x
     prediction = process.predict(x, jnp.int32(steps[0])) if value.predicts else None
 
-    def step(state: tuple[jax.Array, PyTree], t: jax.Array):
-        x, prediction = state
+    def step(state: tuple[jax.Array, PyTree], now: tuple[jax.Array, jax.Array]):
+        (x, prediction), (t, keys) = state, now
         prediction = given(process, value, prediction, x, t)
-        keys = at_step(step_key, t)
-        chosen = choose_child(keys, process, value, reward, config, x, prediction, t)
+        chosen = choose_child(keys[:3], process, value, reward, config, x, prediction, t)
         return (chosen.x, chosen.prediction), (
             chosen.v,
             child_ess(chosen.siblings, config.alpha),
@@ -127,7 +126,7 @@ def svdd(
             jnp.all(jnp.isneginf(chosen.siblings), axis=(1, 2)),
         )
 
-    (x, _), (v, ess_trace, bad, dead) = jax.lax.scan(step, (x, prediction), steps)
+    (x, _), (v, ess_trace, bad, dead) = jax.lax.scan(step, (x, prediction), (steps, step_keys))
     return GuidedOut(
         x0=x,
         logw=jnp.zeros_like(v[-1]),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import jax
 
-from rlx.guidance.core import cost, finite, given, score, split
+from rlx.guidance.core import cost, finite, given, score
 from rlx.guidance.gradient import calls, carried, looked_up
 from rlx.guidance.population import Population
 from rlx.guidance.smc import Moved, run
@@ -24,7 +24,7 @@ def twisted(
     scored = value if sloped is None else sloped
 
     def move(keys: jax.Array, population: Population, t: jax.Array) -> Moved:
-        draw_key, value_key, slope_key = split(keys, 3)
+        draw_key, slope_key, value_key = keys
         x = population.x
         prediction = given(process, scored, population.prediction, x, t)
         if sloped is None:

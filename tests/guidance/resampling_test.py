@@ -7,9 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rlx.guidance.resampling import KINDS, ess, resample
+from rlx.guidance.resampling import KINDS, ess
+from rlx.guidance.resampling import resample as resample_eagerly
 
-N, B = 8, 4000
+resample = jax.jit(resample_eagerly, static_argnums=2)
+
+N, B = 8, 3000
 W = np.array([0.3, 0.0, 0.21, 0.01, 0.17, 0.0, 0.31, 0.0])
 
 

@@ -140,8 +140,10 @@ def test_linear_gaussian_values_and_slopes(gauss):
             ("posterior_mean", -2.3366041391, (2.0176430942, 0.5764694555)),
             ("mean", -2.8032708057, (2.0176430942, 0.5764694555)),
         ):
-            score = lambda x, k=kind: half.value(1.0, k).score(None, x, one, alpha)[0].sum()
-            got, gradient = jax.value_and_grad(score)(x)
+            value = half.value(1.0, kind)
+            got, gradient = jax.value_and_grad(
+                lambda x, value=value: value.score(None, x, one, alpha)[0].sum()
+            )(x)
             assert float(got) == pytest.approx(v, abs=1e-9)
             np.testing.assert_allclose(gradient[0, 0], slope, atol=1e-9)
 

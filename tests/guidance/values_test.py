@@ -73,7 +73,10 @@ def test_nested_roll_outs_approach_the_exact_value_from_below(chain):
 def test_holding_the_network_gives_the_slope_of_the_signal_alone():
     abar = np.array([1.0, 0.6, 0.2])
     process = ddpm(lambda x, t: jnp.sin(3 * x), abar, (2,))
-    reward = lambda x: -jnp.sum(x**2, -1)
+
+    def reward(x):
+        return -jnp.sum(x**2, -1)
+
     x = jnp.asarray(np.random.default_rng(0).normal(size=(1, 3, 2)), jnp.float32)
     value = posterior_mean(process, reward, hold_network=True)
     slope = jax.grad(lambda x: value.score(None, x, jnp.int32(2), ALPHA)[0].sum())(x)

@@ -200,7 +200,8 @@ def index_of(classes: int, x: jax.Array) -> jax.Array:
 
 def look_up(table: jax.Array, x: jax.Array) -> jax.Array:
     """table `[B or 1, C, ... C]` at x `[B, K, L]`."""
-    rows, where = table.reshape(len(table), -1), index_of(table.shape[1], x)
+    rows = jnp.asarray(table).reshape(len(table), -1)
+    where = index_of(table.shape[1], x)
     return rows[0, where] if len(rows) == 1 else jnp.take_along_axis(rows, where, axis=1)
 
 

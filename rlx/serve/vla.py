@@ -84,10 +84,10 @@ def _mask(delta: Sequence[bool], spec: EnvSpec) -> list[bool]:
 
 
 def load(workdir: str | Path) -> Served:
-    """Return the policy of the newest checkpoint of `workdir`; its actions are absolute ones.
+    """Return the policy of the newest checkpoint of `workdir`.
 
-    Metadata: `chunk` [T, A], `cameras`, `tokenizer`, `absolute` [<= A] (which actions the model
-    says relative to the state, that was added to them).
+    Metadata: `chunk` [T, A], `cameras`, `tokenizer`, and `absolute` [<= A]: which actions the model
+    says as differences; replies have the state added to them.
     Raises ConfigError for checkpoints of another kind, and for statistics of another mode than the
     model was trained with.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -146,6 +147,18 @@ def check_slope(process: Process, value: Value, config: Config) -> None:
         raise ValueError(
             "ascent_steps change the kernel itself: tds has no weights for them, use cg"
         )
+
+
+def check_traces(program: Callable[..., Any], *arguments: Any) -> None:
+    """Trace the program, which its compile then reuses; say what a missing derivative means."""
+    try:
+        jax.eval_shape(program, *arguments)
+    except ValueError as error:
+        if "do not support JVP" not in str(error):
+            raise
+        raise ValueError(
+            "the reward or value has no gradient, it is computed outside jax: use smc or svdd"
+        ) from error
 
 
 def check_finished(process: Process, out: GuidedOut, config: Config, on_collapse: str) -> None:

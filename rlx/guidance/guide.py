@@ -70,6 +70,7 @@ def guide(
     checks.check(keys, process, value, config, designs)
     config = chunked(keys, process, spread_over(config, len(keys)))
     process, value, reward = as_arguments((process, value, reward))
+    checks.check_traces(compiled, keys, process, value, reward, config, designs)
     out = compiled(keys, process, value, reward, config, designs)
     checks.check_finished(process, out, config, on_collapse)
     return out

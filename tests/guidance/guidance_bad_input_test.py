@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import struct
 
 from rlx.guidance import Config, ddpm, flow, function, guide, posterior_mean, suggest_alpha
 from rlx.guidance.resampling import ess
@@ -100,15 +101,16 @@ def test_gradient_methods_on_rewards_without_a_gradient():
 
 
 def test_too_cold_for_so_few_particles_warns_with_a_better_temperature():
-    value = GAUSS.value(1e-3)
+    value = GAUSS.value(1e-5, "mean")
     with pytest.warns(UserWarning, match=r"effective sample size < 1.5 .*suggest_alpha"):
-        out = run(GAUSS.process(), value, GAUSS.reward(), alpha=1e-3, particles=16)
+        out = run(GAUSS.process(), value, GAUSS.reward(), alpha=1e-5, particles=16)
     alpha = suggest_alpha(out.moves)
     sizes = np.median(ess(out.moves / alpha[None, :, None]), axis=0)
     np.testing.assert_allclose(sizes, 8.0, rtol=1e-2)
 
 
 def test_a_process_that_leaves_the_mask_is_found_out():
+    @struct.dataclass
     class Lazy(type(PROCESS)):
         """Never sets position 0."""
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sys
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -38,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     config, workdir, _ = cli.start(DEFAULT, SHORT, argv, extra={"quick": False})
     guidance_check.check(config)
     runtime.start()
+    warnings.filterwarnings("ignore", "effective sample size")  # temperatures are the problems'
     start, found = time.perf_counter(), {}
     for part in config.parts:
         found[part] = []
@@ -68,7 +70,7 @@ def rows(part: str, config: ConfigDict) -> Iterator[dict[str, Any]]:
 
 def said(part: str, row: dict[str, Any]) -> str:
     """One line of progress."""
-    names = ("bed", "budget", "method", "value", "reward")
+    names = ("bed", "budget", "method", "values", "reward")
     return f"{part}: " + "  ".join(plot.cell(row, name) for name in names if row.get(name))
 
 

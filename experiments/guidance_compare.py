@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -20,18 +19,14 @@ from rlx.guidance import Config, GuidedOut, guide
 
 def settings(method: Method, alpha: float, n: int) -> Config:
     """The method with its knob at n."""
-    given = (method.settings or {}).items()
-    own = {key: alpha if value == "alpha" else value for key, value in given}
-    own |= {method.knob: n} if method.knob else {}
+    own = (method.settings or {}) | ({method.knob: n} if method.knob else {})
     return Config(method=method.method, alpha=0.0 if method.greedy else alpha, **own)
 
 
 def sample(bed: Bed, method: Method, config: Config, keys: jax.Array) -> GuidedOut:
-    """Run it; `suggest_alpha` warnings are for users, here the temperature is the problem's."""
-    value = bed.values[method.value] if method.value else None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return guide(keys, bed.process, value, bed.reward, config)
+    """Run it for each key."""
+    value = bed.values[method.values] if method.values else None
+    return guide(keys, bed.process, value, bed.reward, config)
 
 
 def calls_at(bed: Bed, method: Method, n: int) -> float:
@@ -43,7 +38,9 @@ def calls_at(bed: Bed, method: Method, n: int) -> float:
 
 
 def rows(bed: Bed, config: ConfigDict, seed: int) -> Iterator[dict[str, Any]]:
-    """Every sampler at every budget: that of best of N, N = `config.budgets`."""
+    """Every sampler at every budget, the calls of best of N with N of `config.budgets`; not those
+    that need more for a single sample.
+    """
     best = next(method for method in SAMPLERS if method.method == "bon")
     jobs = []
     for budget in config.budgets:
@@ -51,7 +48,7 @@ def rows(bed: Bed, config: ConfigDict, seed: int) -> Iterator[dict[str, Any]]:
         for method in SAMPLERS:
             if method.knob:
                 n = measure.knob_for(calls, functools.partial(calls_at, bed, method))
-                jobs.append((budget, method, n))
+                jobs += [(budget, method, n)] if n else []
             elif budget == config.budgets[0]:
                 jobs.append((0, method, 1))
     yield exact(bed, config.samples, seed)
@@ -69,7 +66,7 @@ def row(bed: Bed, samples: int, seed: int, budget: int, method: Method, n: int) 
     out = sample(bed, method, config, jax.random.split(jax.random.key(seed), groups))
     calls = out.nfe.times(out.x0.shape[1])
     x, reward = np.asarray(out.x0)[:, :kept], np.asarray(out.reward)[:, :kept]
-    found = {"bed": bed.name, "method": method.name, "value": method.value, "alpha": bed.alpha}
+    found = {"bed": bed.name, "method": method.name, "values": method.values, "alpha": bed.alpha}
     found |= {"budget": budget, "calls": measure.total(calls), **calls._asdict(), "n": n}
     found |= {"groups": groups, "samples": x.shape[0] * x.shape[1]}
     found |= measure.mean("reward", reward) | bed.distance(x)
@@ -80,7 +77,5 @@ def row(bed: Bed, samples: int, seed: int, budget: int, method: Method, n: int) 
 def exact(bed: Bed, samples: int, seed: int) -> dict[str, Any]:
     """Independent samples of the truth: what the distance of so many is at best."""
     x = bed.draw(np.random.default_rng(seed), samples)
-    r = np.asarray(bed.reward(x))
-    found = {"bed": bed.name, "method": "truth", "value": "", "alpha": bed.alpha, "budget": 0}
-    found |= {"groups": samples, "samples": samples, "logZ": bed.truth["logZ"]}
-    return found | measure.mean("reward", r) | {"reward": bed.truth["reward"]} | bed.distance(x)
+    found = {"bed": bed.name, "method": "truth", "values": "", "alpha": bed.alpha, "budget": 0}
+    return found | {"groups": samples, "samples": samples} | bed.truth | bed.distance(x)

@@ -10,7 +10,7 @@ class Method(NamedTuple):
 
     name: str
     method: str
-    value: str = ""  # posterior mean or exact; "" = it takes none
+    values: str = ""  # posterior mean or exact; "" = it takes none
     knob: str = ""  # field of the config that the budget sets; "" = its cost is fixed
     settings: dict[str, Any] | None = None
     greedy: bool = False  # alpha = 0
@@ -19,7 +19,7 @@ class Method(NamedTuple):
 
 PM = "posterior mean"
 ONE = {"particles": 1}
-REFINE = {"particles": 2, "children": 4, "fraction": 1 / 3, "alpha_global": "alpha"}
+REFINE = {"particles": 2, "children": 4, "fraction": 1 / 3, "global_resampling": False}
 SAMPLERS = (
     Method("pre-trained", "none", settings=ONE),
     Method("best of N", "bon", knob="particles", greedy=True),

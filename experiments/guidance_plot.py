@@ -7,8 +7,13 @@ from pathlib import Path
 from typing import Any
 
 Row = dict[str, Any]
-DISTANCE = {"gaussian": "KL of moments to the truth", "tokens": "TV to the truth"}
-TITLES = {"gaussian": "two numbers, linear-Gaussian reward", "tokens": "six tokens of four"}
+TITLES = {
+    ("gaussian", "distance"): "two numbers: KL of moments to the truth",
+    ("gaussian", "reward"): "two numbers: mean reward",
+    ("tokens", "distance"): "six tokens: TV to the truth",
+    ("tokens", "reward"): "six tokens: mean reward",
+    ("designs", "reward"): "DNA: best design of a group (proxy)",
+}
 
 
 def draw(parts: dict[str, Sequence[Row]], path: Path) -> None:
@@ -18,54 +23,50 @@ def draw(parts: dict[str, Sequence[Row]], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    beds = list(dict.fromkeys(row["bed"] for row in parts.get("beds", [])))
-    panels = [(bed, name) for bed in beds for name in ("distance", "reward")]
-    panels += [("designs", "reward")] if parts.get("designs") else []
+    there = {row["bed"] for row in parts.get("beds", [])} | ({"designs"} & set(parts))
+    panels = [panel for panel in TITLES if panel[0] in there]
     if not panels:
         return
-    figure, axes = plt.subplots(1, len(panels), figsize=(4.2 * len(panels), 4.4), squeeze=False)
+    figure, axes = plt.subplots(1, len(panels), figsize=(3.6 * len(panels), 4.6), squeeze=False)
     for ax, (part, name) in zip(axes[0], panels, strict=True):
-        if part == "designs":
-            curves(ax, parts["designs"], "budget", name)
-            ax.set(xlabel="calls of the reward", title="DNA: best reward of a group (proxy)")
-            ax.legend(fontsize=7)
-            continue
-        own = [row for row in parts["beds"] if row["bed"] == part]
-        level = next(row[name] for row in own if row["method"] == "truth")
-        ax.axhline(level, color="0.4", linestyle=":", label="truth, as many samples")
-        curves(ax, [row for row in own if row["method"] != "truth"], "calls", name)
-        text = DISTANCE[part] if name == "distance" else "mean reward"
-        ax.set(xlabel="calls per group", title=f"{TITLES[part]}: {text}")
-        if name == "distance":
-            ax.set_yscale("log")
-            ax.legend(fontsize=6)
+        designs = part == "designs"
+        own = parts["designs"] if designs else [r for r in parts["beds"] if r["bed"] == part]
+        for row in own:
+            if row["method"] == "truth":
+                ax.axhline(row[name], color="0.4", linestyle=":", label="truth, as many samples")
+        rest = [row for row in own if row["method"] != "truth"]
+        curves(ax, rest, "reward_calls" if designs else "calls", name)
+        ax.set_yscale("log" if name == "distance" else "linear")
+        ax.set_xlabel("calls of the reward" if designs else "calls per group")
+        ax.set_title(TITLES[part, name], fontsize=9)
+        if designs or panels.index((part, name)) == 0:
+            ax.legend(fontsize=6, loc="upper left", bbox_to_anchor=(0, -0.2), ncols=2)
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=90)
+    figure.savefig(path, dpi=90, bbox_inches="tight")
     plt.close(figure)
 
 
 def curves(ax: Any, rows: Sequence[Row], x: str, y: str) -> None:
     """One line with intervals per method; dashed where values are exact."""
     ax.set_xscale("log")
-    names = dict.fromkeys((row["method"], row.get("value", "")) for row in rows)
-    for i, (method, value) in enumerate(names):
-        own = [r for r in rows if (r["method"], r.get("value", "")) == (method, value)]
-        label = f"{method}, exact values" if value == "exact" else method
-        errors = [[r[y] - r[f"{y}_low"] for r in own], [r[f"{y}_high"] - r[y] for r in own]]
-        style = {"linestyle": "--"} if value == "exact" else {}
-        color = f"C{i % 10}"
-        errors = [[max(0.0, e) for e in side] for side in errors]
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    for method, values in dict.fromkeys((row["method"], row.get("values", "")) for row in rows):
+        own = [r for r in rows if (r["method"], r.get("values", "")) == (method, values)]
+        i = methods.index(method)
+        errors = [[abs(r[y] - r[f"{y}_{end}"]) for r in own] for end in ("low", "high")]
         ax.errorbar(
-            [r[x] for r in own], [r[y] for r in own], errors, label=label, color=color,
-            marker="ovs^"[i // 10 % 4], markersize=4, capsize=2, **style,
+            [r[x] for r in own], [r[y] for r in own], errors, color=f"C{i % 10}",
+            label=f"{method}, exact values" if values == "exact" else method,
+            linestyle="--" if values == "exact" else "-",
+            marker="ov"[i // 10 % 2], markersize=4, capsize=2, linewidth=1,
         )  # fmt: skip
 
 
 def table(parts: dict[str, Sequence[Row]]) -> str:
     """Markdown: one table per part."""
     columns = {
-        "beds": ("bed", "method", "value", "calls", "reward", "distance", "logZ", "groups"),
+        "beds": ("bed", "method", "values", "calls", "reward", "distance", "logZ", "groups"),
         "designs": ("budget", "method", "reward_calls", "model_calls", "reward", "held_out",
                     "log_likelihood", "diversity", "best"),
         "actions": ("method", "calls", "reward", "on_data", "modes"),

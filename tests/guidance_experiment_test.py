@@ -78,7 +78,7 @@ def test_the_knob_is_the_largest_that_stays_within_the_budget():
     for budget in (17, 18, 23, 24, 100, 101):
         n = guidance_measure.knob_for(budget, calls)
         assert calls(n) <= budget < calls(n + 1)
-    assert guidance_measure.knob_for(5, calls) == 1  # there is no less
+    assert guidance_measure.knob_for(16, calls) == 0  # one costs more
     assert guidance_measure.total(Calls(1, 2, 3, 4), 0.5) == 1 + 2 + 1.5 + 8
 
 
@@ -206,10 +206,10 @@ def test_actions_have_the_velocity_and_the_mean_reward_of_their_law():
 
 
 def test_the_table_and_the_figure_of_rows(tmp_path):
-    row = {"bed": "tokens", "method": "SMC", "value": "exact", "calls": 8.0, "groups": 4}
+    row = {"bed": "tokens", "method": "SMC", "values": "exact", "calls": 8.0, "groups": 4}
     row |= {"reward": 1.5, "reward_low": 1.0, "reward_high": 2.0}
     row |= {"distance": 0.2, "distance_low": 0.1, "distance_high": 0.3}
-    rows = [row, row | {"method": "truth", "value": ""}]
+    rows = [row, row | {"method": "truth", "values": ""}]
     text = guidance_plot.table({"beds": rows})
     assert "| tokens | SMC | exact | 8 | 1.5 [1, 2] | 0.2 [0.1, 0.3] |  | 4 |" in text
     guidance_plot.draw({"beds": rows}, tmp_path / "figure.png")
@@ -245,7 +245,7 @@ def test_the_quick_command_ends_with_the_table_the_figure_and_their_paths(tmp_pa
     assert said.splitlines()[-1].startswith(f"written: {tmp_path / 'guidance.md'}")
     assert (tmp_path / "guidance.png").stat().st_size > 20_000
     rows = list(csv.DictReader((tmp_path / "beds.csv").open()))
-    methods = {(row["method"], row["value"]) for row in rows}
+    methods = {(row["method"], row["values"]) for row in rows}
     assert len(methods) == len(guidance_methods.SAMPLERS) + 1  # and the truth
     assert {row["method"] for row in csv.DictReader((tmp_path / "designs.csv").open())} == set(
         guidance_designs.METHODS

@@ -10,7 +10,16 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from rlx.guidance.core import finite, gather, gumbel, log_mean_exp, plan, rewards, split
+from rlx.guidance.core import (
+    finite,
+    gather,
+    gumbel,
+    log_mean_exp,
+    log_weights,
+    plan,
+    rewards,
+    split,
+)
 from rlx.guidance.resampling import ess
 from rlx.guidance.svdd import contest
 from rlx.guidance.types import Calls, Config, GuidedOut, Process, Reward, Value, levels
@@ -48,9 +57,9 @@ def soft_bon(
     """One of N, drawn by exp(r / alpha); as alpha -> 0 the best."""
     draw_key, pick_key = split(keys, 2)
     out = unguided(draw_key, process, value, reward, config)
-    logw = jnp.where(out.collapsed[:, None], 0.0, out.reward / config.alpha[:, None])
+    logw, top = log_weights(out.reward, config.alpha)
     noise = config.alpha[:, None] * gumbel(pick_key, (config.particles,))
-    logZ = jnp.where(out.collapsed, 0.0, log_mean_exp(logw))
+    logZ = top[:, 0] / config.alpha + log_mean_exp(logw)
     out = kept(out, contest(out.reward, noise, axis=1), config.particles)
     return out.replace(ess=jnp.broadcast_to(ess(logw), out.ess.shape), logZ=logZ)
 

@@ -53,6 +53,21 @@ def log_mean_exp(x: jax.Array, axis: int = -1) -> jax.Array:
     return jax.nn.logsumexp(x, axis=axis) - jnp.log(x.shape[axis])
 
 
+def log_weights(r: jax.Array, alpha: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """(r - top) / alpha, at most 0, and top = max r over the last axis, axis kept; r `[B, ..., n]`.
+
+    -inf stays, zeros where all are. alpha `[B]` is raised to the rounding of r, below which ratios
+    of weights would be ratios of rounding errors.
+    """
+    top = jnp.max(r, axis=-1, keepdims=True)
+    top = jnp.where(jnp.isneginf(top), 0.0, top)
+    known = jnp.isfinite(r)
+    size = jnp.max(jnp.where(known, jnp.abs(r), 0.0), axis=-1, keepdims=True)
+    info = jnp.finfo(r.dtype)
+    temperature = jnp.maximum(over(alpha, r), jnp.maximum(8 * info.eps * size, info.tiny))
+    return jnp.where(jnp.any(known, -1, keepdims=True), (r - top) / temperature, 0.0), top
+
+
 def soft_mean(reward: jax.Array, alpha: jax.Array) -> jax.Array:
     """alpha log mean exp(r / alpha) over the last axis; the largest as alpha -> 0.
 

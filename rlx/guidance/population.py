@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlx.guidance.core import gather, log_mean_exp
+from rlx.guidance.core import gather, log_mean_exp, log_weights
 from rlx.guidance.resampling import ess, resample
 from rlx.guidance.types import Config
 from rlx.types import PyTree
@@ -50,9 +50,10 @@ def begin(
     x: jax.Array, v: jax.Array, bad: jax.Array, prediction: PyTree, alpha: jax.Array
 ) -> Population:
     """The population at the start, weighted by its own values: p_T is tilted too."""
-    zeros = jnp.zeros(x.shape[0], v.dtype)
+    logw, top = log_weights(v, alpha)
+    logw = jnp.where(jnp.isneginf(v), -jnp.inf, logw)
     collapsed = jnp.zeros(x.shape[0], bool)
-    return normalised(Population(x, prediction, v, v, v / alpha[:, None], zeros, bad, collapsed))
+    return normalised(Population(x, prediction, v, v, logw, top[:, 0] / alpha, bad, collapsed))
 
 
 def normalised(population: Population) -> Population:
@@ -82,11 +83,13 @@ def weighed(
     """
     psi, memory = potential(population, v, counts, config)
     psi = jnp.where(last, v, psi)
-    alpha = config.alpha[:, None]
-    move = psi - jnp.where(jnp.isneginf(population.psi), 0.0, population.psi) + extra * alpha
-    dropped = jnp.isneginf(population.logw)
-    logw = jnp.where(dropped, -jnp.inf, population.logw + move / alpha)
-    return normalised(population._replace(psi=psi, memory=memory, logw=logw)), move
+    before = jnp.where(jnp.isneginf(population.psi), 0.0, population.psi)
+    move = psi - before + extra * config.alpha[:, None]
+    gain, top = log_weights(move, config.alpha)
+    dropped = jnp.isneginf(population.logw) | jnp.isneginf(move)
+    logw = jnp.where(dropped, -jnp.inf, population.logw + gain)
+    logZ = population.logZ + top[:, 0] / config.alpha
+    return normalised(population._replace(psi=psi, memory=memory, logw=logw, logZ=logZ)), move
 
 
 def potential(

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from rlx.guidance.best_of_n import unguided
-from rlx.guidance.core import finite, flat, gather, gumbel, plan, rewards, split
+from rlx.guidance.core import finite, flat, gather, gumbel, log_weights, plan, rewards, split
 from rlx.guidance.discrete import randint, uniform
 from rlx.guidance.resampling import ess, resample
 from rlx.guidance.svdd import contest, svdd
@@ -133,8 +133,7 @@ def selected(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The population resampled by exp(r / alpha_global), its effective size, ancestors."""
     N = r.shape[1]
-    logw = r / config.alpha_global[:, None]
-    logw = jnp.where(jnp.all(jnp.isneginf(r), axis=1, keepdims=True), 0.0, logw)
+    logw, _ = log_weights(r, config.alpha_global)
     index = jnp.broadcast_to(jnp.arange(N, dtype=jnp.int32), r.shape)
     if config.global_resampling:
         index = resample(keys, logw, config.resampling)

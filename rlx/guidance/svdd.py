@@ -25,6 +25,7 @@ from rlx.guidance.core import (
     gather,
     given,
     gumbel,
+    log_weights,
     plan,
     score,
     split,
@@ -140,10 +141,7 @@ def svdd(
 
 def child_ess(siblings: jax.Array, alpha: jax.Array) -> jax.Array:
     """Effective number of children `[B]`, mean over particles; all of them where none is finite."""
-    top = jnp.max(siblings, axis=2, keepdims=True)
-    tiny = jnp.finfo(siblings.dtype).tiny
-    apart = (siblings - top) / jnp.maximum(alpha, tiny)[:, None, None]
-    return jnp.mean(ess(jnp.where(jnp.isneginf(top), 0.0, apart)), axis=1)
+    return jnp.mean(ess(log_weights(siblings, alpha)[0]), axis=1)
 
 
 def calls(value: Value, children: int, steps: np.ndarray) -> Calls:

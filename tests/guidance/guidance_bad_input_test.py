@@ -112,11 +112,11 @@ def test_too_cold_for_so_few_particles_warns_with_a_better_temperature():
 def test_a_process_that_leaves_the_mask_is_found_out():
     @struct.dataclass
     class Lazy(type(PROCESS)):
-        """Never sets position 0."""
+        """Sets position 1 and nothing else."""
 
         def kernel(self, x, prediction, t):
             made = super().kernel(x, prediction, t)
-            return made._replace(logits=made.logits.at[:, :, 0].set(-jnp.inf))
+            return made._replace(logits=jnp.full_like(made.logits, -jnp.inf).at[:, :, 1].set(0.0))
 
     lazy = Lazy(PROCESS.network, PROCESS.length, PROCESS.tokens)
     with pytest.raises(RuntimeError, match="the mask, token 4, is left in x0"):

@@ -77,7 +77,13 @@ def run(method, particles, children, value=None, alpha=0.5, **more):
 
 
 def test_greedy_svdd_is_the_limit_of_cold_svdd():
-    np.testing.assert_array_equal(run("svdd", 1, 8, alpha=0.0).x0, run("svdd", 1, 8, alpha=1e-9).x0)
+    config = Config(method="svdd", particles=2, children=8)
+    greedy, cold = (
+        guide(keys(4), GAUSS.process(), GAUSS.value(0.5), GAUSS.reward(), config.replace(alpha=a))
+        for a in (0.0, 1e-12)
+    )
+    np.testing.assert_array_equal(greedy.x0, cold.x0)
+    np.testing.assert_array_equal(greedy.ess, 1.0)
 
 
 def test_nested_with_one_child_is_smc_and_with_one_particle_is_svdd():

@@ -30,6 +30,7 @@ def run(method, value, alpha, n=4, **settings):
     return guide(keys(n), PROCESS, value, REWARD, Config(method=method, alpha=alpha, **settings))
 
 
+@pytest.mark.filterwarnings("ignore:effective sample size")
 def test_pitfall_01_values_see_the_move_they_score():
     """The published mask is of x_t: a token revealed in this very step was overwritten by argmax.
 
@@ -148,6 +149,7 @@ def test_pitfall_09_children_are_drawn_by_their_weights_not_by_argmax():
     assert seen.min() > 0
 
 
+@pytest.mark.filterwarnings("ignore:effective sample size")
 @pytest.mark.parametrize("potential", ["diff", "max", "add", "rt"])
 def test_pitfall_10_weights_are_carried_when_nothing_is_resampled(potential):
     """And the end is the reward of the sample, not the running maximum: then log w is r / alpha."""

@@ -26,10 +26,11 @@ def make(config: ConfigDict, spec: EnvSpec, axis_name: str | None = None, **part
     """Build the learner `config.name` for environments of `spec`; ValueError if unknown.
 
     parts: what learners of SEQUENCE take beside, `slots` and `codec`, and those of GUIDANCE, such
-      as `chain` and `params`, the model.
+      as `chain` and `params`, the model; they are unknown without.
     """
-    if config.name not in NAMES:
-        raise ValueError(unknown(config.name, NAMES))
+    names = NAMES if parts else ONLINE + OFFLINE
+    if config.name not in names:
+        raise ValueError(unknown(config.name, names))
     return module(config.name).make(config, spec, axis_name, **parts)
 
 

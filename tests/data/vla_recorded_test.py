@@ -5,7 +5,7 @@ from __future__ import annotations
 import lerobot_sets
 import numpy as np
 import pytest
-import vla_toys as toys
+import vla_runs as toys
 
 from experiments import vla_recorded
 from experiments.vla_data import feed, load

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import vla_toys as toys
+import vla_runs as toys
 
 from experiments import vla_served
 from rlx import tokenizers

@@ -7,7 +7,7 @@ import json
 import jax
 import numpy as np
 import pytest
-import vla_toys as toys
+import vla_runs as toys
 from jax.sharding import AbstractMesh
 from jax.sharding import PartitionSpec as P
 
@@ -143,7 +143,7 @@ MESHES = """
 import sys
 sys.path += ["tests", "tests/train"]
 from pathlib import Path
-import vla_toys as toys
+import vla_runs as toys
 from sequence_test import StopAfter
 for data, fsdp in {meshes}:
     config = toys.config(

@@ -25,8 +25,6 @@ from rlx.guidance.core import cost, finite, given, over, plan, rewards, score, s
 from rlx.guidance.types import Calls, Config, Fn, GuidedOut, Process, Reward, Value, levels
 from rlx.types import PyTree
 
-KINDS = ("auto", "exact", "taylor")
-
 
 def guided(
     keys: jax.Array, process: Process, value: Value, reward: Reward, config: Config

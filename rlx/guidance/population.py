@@ -38,12 +38,13 @@ class Population(NamedTuple):
 
 
 class Trace(NamedTuple):
-    """One step: `[B]`, `[B]`, `[B, N]`, `[B, N]`."""
+    """One step: `[B]`, `[B]`, `[B, N]`, `[B, N]`, `[B]`."""
 
     ess: jax.Array
     resampled: jax.Array
     ancestors: jax.Array
     moves: jax.Array
+    slope: jax.Array | None
 
 
 def begin(

@@ -31,6 +31,7 @@ class Moved(NamedTuple):
     prediction: PyTree  # there, if the value makes it
     extra: jax.Array  # [B, N] correction of log w beside the values
     bad: jax.Array  # [B] int32 values that were not finite
+    slope: jax.Array | None = None  # [B] largest norm of a shift, if proposals are shifted
 
 
 Move = Callable[[jax.Array, pop.Population, jax.Array], Moved]  # keys [3, B], population, t
@@ -85,7 +86,7 @@ def run(
         )
         population, moves = pop.weighed(population, moved.v, moved.extra, allowed, t == 1, config)
         population, *trace = pop.settled(keys[3], population, allowed, t == 1, config)
-        return population, pop.Trace(*trace, moves)
+        return population, pop.Trace(*trace, moves, moved.slope)
 
     population = pop.begin(x, *finite(v), prediction, config.alpha)
     scheduled = (steps, pop.schedule(steps, process.steps, config), step_keys)
@@ -101,5 +102,6 @@ def run(
         resampled=trace.resampled,
         ancestors=trace.ancestors,
         moves=trace.moves,
+        slope=trace.slope,
         nfe=calls,
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import jax
 
 from rlx.guidance.core import cost, finite, given, score
-from rlx.guidance.gradient import calls, carried, looked_up
+from rlx.guidance.gradient import calls, carried, largest, looked_up
 from rlx.guidance.population import Population
 from rlx.guidance.smc import Moved, run
 from rlx.guidance.types import Calls, Config, GuidedOut, Process, Reward, Value, levels
@@ -35,7 +35,7 @@ def twisted(
         y, log_ratio = prior.tilted(draw_key, shift, 1)
         v, prediction = score(scored, reward, value_key, y[:, :, 0], t - 1, config.alpha)
         v, bad = finite(v)
-        return Moved(y[:, :, 0], v, prediction, log_ratio[:, :, 0], bad)
+        return Moved(y[:, :, 0], v, prediction, log_ratio[:, :, 0], bad, largest(shift))
 
     steps = levels(process)
     own = cost(scored, [*steps, 0])

@@ -94,6 +94,20 @@ def test_nested_with_one_child_is_smc_and_with_one_particle_is_svdd():
     np.testing.assert_array_equal(run("nested", 1, 8).x0, run("svdd", 1, 8).x0)
 
 
+def test_the_published_variant_of_nested_depends_on_no_unit_of_the_reward():
+    """Argmax children, weights exp(s / max |s|), multinomial at every step."""
+    times_ten = CHAIN._replace(r=10 * CHAIN.r)
+    config = Config(method="nested", alpha=0.5, particles=8, children=3, local="argmax_scaled")
+    a, b = (
+        guide(keys(6), PROCESS, bed.value(0.5, "mode"), bed.reward(), config)
+        for bed in (CHAIN, times_ten)
+    )
+    np.testing.assert_array_equal(a.x0, b.x0)
+    assert a.resampled.all()
+    # best children of 8, 24 looked at: near the top of 3, far above the tilted law's 1.96
+    assert a.reward.mean() > 2.2
+
+
 def test_chunks_of_children_change_nothing_and_come_by_themselves_when_memory_asks():
     value = posterior_mean(PROCESS, REWARD, samples=0)
     whole = run("svdd", 4, 6, value)

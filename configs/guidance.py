@@ -58,6 +58,7 @@ def get_config(arg: str = "") -> ConfigDict:
         )
     )
     config.denoiser.learner.alpha = float("inf")  # every sample counts alike
+    config.actions.student.update(alpha=1.0, lr=1e-3)  # of alphas 0.3, 1, 3 and 10
     if option.gpu:
         config.update_from_flattened_dict(GPU)
     if option.quick:

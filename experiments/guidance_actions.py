@@ -1,5 +1,5 @@
-"""Actions on a ring of eight modes with a linear reward: samplers of many calls, and a student of
-one. The flow's velocity, the tilted law and its mean reward are known in closed form.
+"""Actions on a ring of eight modes, worth more to one side and nothing off the data: samplers of
+many calls, and a student of one. The flow's velocity is known in closed form.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from rlx.types import EnvSpec, PyTree, Spec, Transition
 ANGLES = 2 * np.pi * np.arange(8) / 8
 CENTERS = np.stack([np.cos(ANGLES), np.sin(ANGLES)], 1)
 STD = 0.1  # of a mode
-SLOPE = np.array([1.0, 0.5])  # r(x) = SLOPE . x
+SLOPE = np.array([1.0, 0.5])  # a mode is worth SLOPE . center
 NEAR = 3 * STD  # an action this near to a mode is on the data
 
 
@@ -38,15 +38,19 @@ def velocity(x: jax.Array, t: jax.Array) -> jax.Array:
 
 
 def reward(x: jax.Array) -> jax.Array:
-    return x @ jnp.float32(SLOPE)
+    """The worth of the mode that x is nearest to, less twice the squared distance; softly so."""
+    apart = ((x[..., None, :] - jnp.float32(CENTERS)) ** 2).sum(-1)
+    near = jax.nn.softmax(-apart / (2 * 0.25**2))
+    return (near * (jnp.float32(CENTERS @ SLOPE) - 2.0 * apart)).sum(-1)
 
 
 def truth(alpha: float) -> float:
-    """E[r] of the tilted law: modes weigh exp(r / alpha), each moved by STD**2 SLOPE / alpha."""
-    worth = CENTERS @ SLOPE / alpha
-    share = np.exp(worth - worth.max())
-    moved = CENTERS + STD**2 * SLOPE / alpha
-    return float(share / share.sum() @ moved @ SLOPE)
+    """E[r] of the tilted law, by a million weighted samples of the modes: about 0.001 off."""
+    rng = np.random.default_rng(0)
+    x = CENTERS[rng.integers(0, 8, 1_000_000)] + STD * rng.normal(size=(1_000_000, 2))
+    r = np.asarray(reward(jnp.float32(x)), np.float64)
+    w = np.exp((r - r.max()) / alpha)
+    return float(w @ r / w.sum())
 
 
 def rows(config: ConfigDict, seed: int) -> Iterator[dict[str, Any]]:
@@ -76,7 +80,7 @@ def described(name: str, alpha: float, calls: float, x: np.ndarray) -> dict[str,
     on = far.min(-1) < NEAR
     share = np.bincount(far.argmin(-1)[on], minlength=8) / max(on.size, 1)
     row = {"method": name, "alpha": alpha, "calls": calls, "groups": len(x)}
-    row |= measure.mean("reward", x @ SLOPE) | measure.mean("on_data", on)
+    row |= measure.mean("reward", np.asarray(reward(jnp.asarray(x)))) | measure.mean("on_data", on)
     return row | {"modes": int((share > 0.01).sum())}
 
 

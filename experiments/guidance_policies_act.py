@@ -33,7 +33,7 @@ def with_method(saved: ConfigDict, text: str) -> ConfigDict:
     """The run's config with a method and settings such as `smc,particles=4`."""
     method, *settings = text.split(",")
     config = get_config(f"agent={saved.learner.name},task={saved.env.name}")
-    config.update(learner=saved.learner, data=saved.data)
+    config.update(learner=saved.learner.to_dict(), data=saved.data.to_dict())
     config.guidance.method = "" if method == "own" else method
     for setting in settings:
         name, equals, value = setting.partition("=")

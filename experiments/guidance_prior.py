@@ -19,8 +19,8 @@ from rlx.types import EnvSpec, PyTree, Spec, Transition
 
 
 def exact(x: jax.Array, t: jax.Array) -> jax.Array:
-    """log p(x_i | what is revealed) `[..., L, 4]` of x `[..., L]`, 4 = masked, by messages from
-    both sides.
+    """log p(x_i | what is revealed elsewhere) `[..., L, 4]` up to a constant, x `[..., L]` with
+    4 = masked, by messages from both sides.
     """
     del t
     rows, start = jnp.float32(ROWS), jnp.float32(START)

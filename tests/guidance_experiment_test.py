@@ -131,7 +131,7 @@ def test_conditionals_of_the_prior_against_all_sequences():
     got = jax.nn.softmax(guidance_prior.exact(jnp.asarray(states)[None], jnp.int32(1)))[0]
     for state, found in zip(states, np.asarray(got), strict=True):
         fit = ((np.array(state) == 4) | (every == state)).all(1)
-        for i in range(4):
+        for i in np.flatnonzero(np.array(state) == 4):
             want = np.bincount(every[fit, i], p[fit], 4) / p[fit].sum()
             np.testing.assert_allclose(found[i], want, atol=1e-6)
 
@@ -197,9 +197,14 @@ def test_actions_have_the_velocity_and_the_mean_reward_of_their_law():
     want = (near[:, None] * (x1 - x0)).sum(0) / near.sum()
     got = guidance_actions.velocity(jnp.float32(at), jnp.float32(t))
     np.testing.assert_allclose(got, want, atol=0.05)
-    r = x1 @ guidance_actions.SLOPE
-    weight = np.exp((r - r.max()) / 0.2)
-    assert guidance_actions.truth(0.2) == pytest.approx((weight * r).sum() / weight.sum(), abs=0.01)
+    apart = ((x1[:, None] - guidance_actions.CENTERS) ** 2).sum(-1)
+    share = np.exp(-apart / (2 * 0.25**2))
+    share /= share.sum(1, keepdims=True)
+    r = (share * (guidance_actions.CENTERS @ guidance_actions.SLOPE - 2 * apart)).sum(1)
+    np.testing.assert_allclose(guidance_actions.reward(jnp.float32(x1[:9])), r[:9], atol=1e-5)
+    weight = np.exp(r / 0.2)
+    want = (weight * r).sum() / weight.sum()
+    assert guidance_actions.truth(0.2) == pytest.approx(want, abs=0.01)
 
 
 # The command.

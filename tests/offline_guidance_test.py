@@ -25,7 +25,13 @@ from rlx.types import EnvSpec, Keys, Spec
 
 SPEC = EnvSpec(Spec((3,)), Spec((2,), np.float32, -1.0, 1.0))
 B = 4
-TINY = {"critic_hidden": (8, 8), "actor_hidden": (8, 8), "flow_steps": 4, "diffusion_steps": 3}
+TINY = {
+    "critic_hidden": (8, 8),
+    "actor_hidden": (8, 8),
+    "flow_steps": 4,
+    "diffusion_steps": 3,
+    "time_features": 4,
+}
 
 
 def config(agent: str, **guidance):
@@ -101,10 +107,12 @@ def test_the_critic_is_the_runs_own_and_joins_its_members_as_the_learner_does():
         np.testing.assert_allclose(q, join(np.asarray(each), axis=0), atol=1e-5)
 
 
-@pytest.mark.parametrize("how", [
-    {"method": "smc", "particles": 4},
-    {"method": "svdd", "particles": 2, "children": 3, "alpha": 0.0},
-])  # fmt: skip
+SVDD = {"method": "svdd", "particles": 2, "children": 3, "alpha": 0.0}
+
+
+@pytest.mark.parametrize(
+    "how", [{"method": "smc", "particles": 4}, pytest.param(SVDD, marks=pytest.mark.slow)]
+)
 def test_rows_act_by_their_own_keys_and_better_than_unguided_ones(how):
     made = config("ifql", **how)
     _, state = state_of(made)

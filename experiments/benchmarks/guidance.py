@@ -100,11 +100,11 @@ def smc() -> tuple[dict[str, Block], dict[str, float]]:
     config = spread_over(Config(method="smc", alpha=ALPHA, particles=PARTICLES), 1)
     arguments = jax.device_put((keys, *parts, config))
     start, cpu = time.perf_counter(), time.process_time()
-    program = compiled.lower(*arguments, None).compile()
+    compiled.lower(*arguments, None).compile()
     compile_s = {"wall_s": time.perf_counter() - start, "cpu_s": time.process_time() - cpu}
     table = guidance_numpy.tables(bed, ALPHA)
     return {
-        "rlx": repeated(lambda: program(*arguments, None), 200),
+        "rlx": repeated(lambda: compiled(*arguments, None), 200),
         "numpy": repeated(lambda: guidance_numpy.vectorised(table, ALPHA, PARTICLES, 0)[0], 40),
         "numpy loop": repeated(lambda: guidance_numpy.looped(table, ALPHA, PARTICLES, 0)[0], 2),
     }, compile_s

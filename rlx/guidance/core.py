@@ -60,12 +60,12 @@ def log_weights(r: jax.Array, alpha: jax.Array) -> tuple[jax.Array, jax.Array]:
     of weights would be ratios of rounding errors.
     """
     top = jnp.max(r, axis=-1, keepdims=True)
-    top = jnp.where(jnp.isneginf(top), 0.0, top)
-    known = jnp.isfinite(r)
-    size = jnp.max(jnp.where(known, jnp.abs(r), 0.0), axis=-1, keepdims=True)
+    none = jnp.isneginf(top)
+    top = jnp.where(none, 0.0, top)
+    size = jnp.max(jnp.where(jnp.isfinite(r), jnp.abs(r), 0.0), axis=-1, keepdims=True)
     info = jnp.finfo(r.dtype)
     temperature = jnp.maximum(over(alpha, r), jnp.maximum(8 * info.eps * size, info.tiny))
-    return jnp.where(jnp.any(known, -1, keepdims=True), (r - top) / temperature, 0.0), top
+    return jnp.where(none, 0.0, (r - top) / temperature), top
 
 
 def soft_mean(reward: jax.Array, alpha: jax.Array) -> jax.Array:

@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlx.guidance.core import gather, log_mean_exp, log_weights
-from rlx.guidance.resampling import ess, resample
+from rlx.guidance.core import gather, log_weights
+from rlx.guidance.resampling import ancestors
 from rlx.guidance.types import Config
 from rlx.types import PyTree
 
@@ -54,20 +54,28 @@ def begin(
     logw, top = log_weights(v, alpha)
     logw = jnp.where(jnp.isneginf(v), -jnp.inf, logw)
     collapsed = jnp.zeros(x.shape[0], bool)
-    return normalised(Population(x, prediction, v, v, logw, top[:, 0] / alpha, bad, collapsed))
+    start = Population(x, prediction, v, v, logw, top[:, 0] / alpha, bad, collapsed)
+    return normalised(start)[0]
 
 
-def normalised(population: Population) -> Population:
-    """Weights of mean 1, the mean moved to log Z. A problem whose particles are all dropped keeps
-    them with equal weights and is flagged; nothing of it reaches another problem.
+def normalised(population: Population) -> tuple[Population, jax.Array]:
+    """Weights of mean 1, the mean moved to log Z; and the weights themselves, of sum 1.
+
+    A problem whose particles are all dropped keeps them with equal weights and is flagged; nothing
+    of it reaches another problem.
     """
-    dead = jnp.all(jnp.isneginf(population.logw), axis=1)
-    mean = jnp.where(dead, 0.0, log_mean_exp(population.logw))
-    return population._replace(
-        logw=jnp.where(dead[:, None], 0.0, population.logw - mean[:, None]),
-        logZ=population.logZ + mean,
-        collapsed=population.collapsed | dead,
+    logw = population.logw
+    top = jnp.max(logw, axis=1, keepdims=True)
+    dead = jnp.isneginf(top)
+    w = jnp.where(dead, 1.0, jnp.exp(logw - top))
+    total = jnp.sum(w, axis=1, keepdims=True)
+    mean = jnp.where(dead, 0.0, top + jnp.log(total / logw.shape[1]))
+    population = population._replace(
+        logw=jnp.where(dead, 0.0, logw - mean),
+        logZ=population.logZ + mean[:, 0],
+        collapsed=population.collapsed | dead[:, 0],
     )
+    return population, w / total
 
 
 def weighed(
@@ -77,10 +85,11 @@ def weighed(
     counts: jax.Array,
     last: jax.Array,
     config: Config,
-) -> tuple[Population, jax.Array]:
+) -> tuple[Population, jax.Array, jax.Array]:
     """Multiply weights by the potential at values v `[B, N]` and by exp(extra) `[B, N]`.
 
-    Returns the population and what its log weights gained, times alpha. Dropped particles stay so.
+    Returns the population, its weights of sum 1, and what its log weights gained, times alpha.
+    Dropped particles stay so.
     """
     psi, memory = potential(population, v, counts, config)
     psi = jnp.where(last, v, psi)
@@ -90,7 +99,8 @@ def weighed(
     dropped = jnp.isneginf(population.logw) | jnp.isneginf(move)
     logw = jnp.where(dropped, -jnp.inf, population.logw + gain)
     logZ = population.logZ + top[:, 0] / config.alpha
-    return normalised(population._replace(psi=psi, memory=memory, logw=logw, logZ=logZ)), move
+    population = population._replace(psi=psi, memory=memory, logw=logw, logZ=logZ)
+    return *normalised(population), move
 
 
 def potential(
@@ -106,16 +116,23 @@ def potential(
 
 
 def settled(
-    keys: jax.Array, population: Population, allowed: jax.Array, last: jax.Array, config: Config
+    u: jax.Array,
+    population: Population,
+    w: jax.Array,
+    allowed: jax.Array,
+    last: jax.Array,
+    config: Config,
 ) -> tuple[Population, jax.Array, jax.Array, jax.Array]:
-    """Resample problems whose effective size is below the threshold, at the end all of them if
-    `last_resample`; the others carry their weights on. Returns also ESS, who did, ancestors.
+    """Resample, with uniforms u, problems whose weights w `[B, N]` have an effective size below the
+    threshold, at the end all of them if `last_resample`; the others carry their weights on.
+
+    Returns also effective sizes, who did, ancestors.
     """
-    N = population.logw.shape[1]
-    size = ess(population.logw)
+    N = w.shape[1]
+    size = 1.0 / jnp.sum(w**2, axis=1)
     small = (size < config.ess_fraction * N) | (jnp.asarray(config.ess_fraction) >= 1)
     do = jnp.where(last, config.last_resample, allowed & small)
-    drawn = resample(keys, population.logw, config.resampling)
+    drawn = ancestors(u, w, config.resampling)
     index = jnp.where(do[:, None], drawn, jnp.arange(N, dtype=drawn.dtype))
     particles = (population.x, population.prediction, population.psi, population.memory)
     x, prediction, psi, memory = gather(particles, index)

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 
 from rlx.guidance import population as pop
 from rlx.guidance.core import cost, finite, given, plan, score
+from rlx.guidance.resampling import draws
 from rlx.guidance.types import Calls, Config, GuidedOut, Process, Reward, Value, levels
 from rlx.types import PyTree
 
@@ -78,18 +79,21 @@ def run(
     x = process.start(start_key, config.particles) if x is None else x
     v, prediction = score(value, reward, value_key, x, jnp.int32(steps[0]), config.alpha)
 
-    def step(population: pop.Population, now: tuple[jax.Array, jax.Array, jax.Array]):
-        t, allowed, keys = now
-        moved = move(keys[:3], population, t)
+    def step(population: pop.Population, now: tuple[jax.Array, ...]):
+        t, allowed, keys, u = now
+        moved = move(keys, population, t)
         population = population._replace(
             x=moved.x, prediction=moved.prediction, n_bad=population.n_bad + moved.bad
         )
-        population, moves = pop.weighed(population, moved.v, moved.extra, allowed, t == 1, config)
-        population, *trace = pop.settled(keys[3], population, allowed, t == 1, config)
+        population, w, moves = pop.weighed(
+            population, moved.v, moved.extra, allowed, t == 1, config
+        )
+        population, *trace = pop.settled(u, population, w, allowed, t == 1, config)
         return population, pop.Trace(*trace, moves, moved.slope)
 
     population = pop.begin(x, *finite(v), prediction, config.alpha)
-    scheduled = (steps, pop.schedule(steps, process.steps, config), step_keys)
+    u = draws(step_keys[:, 3], x.shape[1], config.resampling)
+    scheduled = (steps, pop.schedule(steps, process.steps, config), step_keys[:, :3], u)
     population, trace = jax.lax.scan(step, population, scheduled)
     return GuidedOut(
         x0=population.x,

@@ -70,7 +70,7 @@ def test_pitfall_03_small_temperatures_stay_finite(method):
     assert out.reward.mean() > (1.2 if method == "soft_bon" else 2.0)
 
 
-@pytest.mark.parametrize("method", ["smc", "nested", "tds", "beam", "rerd"])
+@pytest.mark.parametrize("method", ["smc", "beam"])
 def test_pitfall_04_problems_do_not_compete(method):
     """A neighbour worth a thousand more takes nobody's place."""
     rich = lambda x: REWARD(x) + jnp.array([[0.0], [1000.0]])  # noqa: E731
@@ -90,14 +90,14 @@ def test_pitfall_05_guidance_does_not_depend_on_the_batch_size(at):
     np.testing.assert_allclose(many.slope[:, :1], few.slope, rtol=1e-3)
 
 
-@pytest.mark.parametrize("method", ["smc", "svdd", "nested", "beam", "cg"])
+@pytest.mark.parametrize("method", ["smc", "svdd", "beam", "cg"])
 def test_pitfall_06_what_is_returned_is_what_was_sampled(method):
     """Not the argmax prediction of the state before: that one would lose the last selection."""
     out = run(method, BED.value(0.5, "mode"), 0.5)
     x = np.asarray(out.x0)
     np.testing.assert_allclose(out.reward, BED.r[tuple(np.moveaxis(x, -1, 0))], atol=1e-6)
     if method != "beam":  # without guidance all tokens occur, not the most likely ones alone
-        free = run(method, BED.value(0.5), 1e6, n=16)
+        free = run(method, BED.value(0.5), 1e6)
         assert len(np.unique(free.x0)) == 4
 
 

@@ -63,6 +63,8 @@ def test_edges_of_resampling(kind):
     keys = jax.random.split(jax.random.key(0), 3)
     logw = jnp.array([[0.0] * 4, [-jnp.inf, 0.0, -jnp.inf, -jnp.inf], [3e8, -3e8, 0.0, -jnp.inf]])
     index = np.asarray(resample(keys, logw, kind))
+    if kind in ("systematic", "residual", "ssp"):  # n equal weights, also where 1 / n is no float
+        assert (np.sort(resample(keys, jnp.zeros((3, 49)), kind)) == np.arange(49)).all()
     if kind != "multinomial" and kind != "stratified":
         assert sorted(index[0]) == [0, 1, 2, 3]  # equal weights: everyone stays
     assert index[1].tolist() == [1] * 4 and index[2].tolist() == [0] * 4

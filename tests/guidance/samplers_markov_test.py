@@ -135,6 +135,7 @@ def test_twisted_proposals_with_the_true_value_leave_no_spread_at_all():
     assert abs(mean - BED.mean_reward(TILT)) < 4 * error
 
 
+@pytest.mark.filterwarnings("ignore:effective sample size")
 @pytest.mark.parametrize("potential", ["max", "add", "rt"])
 def test_any_potential_ends_at_the_target(potential):
     """Weighted, never resampled: potentials telescope to exp(r / alpha)."""

@@ -111,9 +111,8 @@ def test_a_round_of_refinement_leaves_the_target_as_it_is():
 
 def test_refinement_with_selection_climbs_and_remembers_the_best():
     settings = dict(alpha=0.0, particles=10, children=4, fraction=1 / 3)
-    short = run("rerd", BED.value(0.5, "mode"), 32, rounds=1, **settings)
     out = run("rerd", BED.value(0.5, "mode"), 32, rounds=5, **settings)
-    assert out.reward.mean() > short.reward.mean() and out.reward.mean() > 2.6
+    assert out.reward.mean() > 2.6  # one pass of SVDD: 2.3
     best = BED.r[tuple(np.moveaxis(np.asarray(out.archive), -1, 0))]
     assert (best >= np.asarray(out.reward).max(1) - 1e-6).all()
     # one pass of six steps and five of two, four children each

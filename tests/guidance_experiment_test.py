@@ -13,7 +13,6 @@ import pytest
 
 from experiments import (
     guidance,
-    guidance_actions,
     guidance_beds,
     guidance_compare,
     guidance_designs,
@@ -22,6 +21,7 @@ from experiments import (
     guidance_methods,
     guidance_plot,
     guidance_prior,
+    guidance_ring,
 )
 from rlx.guidance import Calls, guide, one_token, posterior_mean
 from rlx.infra import config as configs
@@ -189,22 +189,22 @@ def test_actions_have_the_velocity_and_the_mean_reward_of_their_law():
     rng = np.random.default_rng(0)
     n, t = 400_000, 0.6
     mode = rng.integers(0, 8, n)
-    x1 = guidance_actions.CENTERS[mode] + guidance_actions.STD * rng.normal(size=(n, 2))
+    x1 = guidance_ring.CENTERS[mode] + guidance_ring.STD * rng.normal(size=(n, 2))
     x0 = rng.normal(size=(n, 2))
     x = (1 - t) * x0 + t * x1
     at = np.array([0.4, 0.3])
     near = np.exp(-((x - at) ** 2).sum(1) / (2 * 0.03**2))
     want = (near[:, None] * (x1 - x0)).sum(0) / near.sum()
-    got = guidance_actions.velocity(jnp.float32(at), jnp.float32(t))
+    got = guidance_ring.velocity(jnp.float32(at), jnp.float32(t))
     np.testing.assert_allclose(got, want, atol=0.05)
-    apart = ((x1[:, None] - guidance_actions.CENTERS) ** 2).sum(-1)
+    apart = ((x1[:, None] - guidance_ring.CENTERS) ** 2).sum(-1)
     share = np.exp(-apart / (2 * 0.25**2))
     share /= share.sum(1, keepdims=True)
-    r = (share * (guidance_actions.CENTERS @ guidance_actions.SLOPE - 2 * apart)).sum(1)
-    np.testing.assert_allclose(guidance_actions.reward(jnp.float32(x1[:9])), r[:9], atol=1e-5)
+    r = (share * (guidance_ring.CENTERS @ guidance_ring.SLOPE - 2 * apart)).sum(1)
+    np.testing.assert_allclose(guidance_ring.reward(jnp.float32(x1[:9])), r[:9], atol=1e-5)
     weight = np.exp(r / 0.2)
     want = (weight * r).sum() / weight.sum()
-    assert guidance_actions.truth(0.2) == pytest.approx(want, abs=0.01)
+    assert guidance_ring.truth(0.2) == pytest.approx(want, abs=0.01)
 
 
 # The command.

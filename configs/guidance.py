@@ -5,7 +5,7 @@ Follows 'Inference-Time Alignment in Diffusion Models with Reward-Guided Generat
 proxy rewards, and on a two-dimensional bandit with a one-step student.
 
 Options: `quick` (a minute or two: shows that all runs), `gpu` (a masked transformer of 6 layers,
-width 256, trained here on DNA of 200 bases; for one GPU of 80 GB).
+width 256, trained here on DNA of 200 bases; sized for one GPU of 80 GB, not run yet).
 Default: under 10 minutes on 2 free CPU cores, most of it compilation.
 `python -m experiments.guidance`
 """

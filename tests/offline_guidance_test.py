@@ -15,11 +15,15 @@ from learners import random_like, started
 from configs import offline as offline_config
 from experiments import guidance_policies, guidance_policies_act, offline, offline_guidance
 from experiments import offline_guidance_parts as parts
+from rlx.data.rows import Windows
 from rlx.guidance.types import Calls
 from rlx.infra import checkpoint, errors
 from rlx.infra.config import to_json
+from rlx.infra.random import key_for
+from rlx.infra.sharding import make_mesh
 from rlx.nn.flow import VectorField, flow_action
 from rlx.ops import diffusion, learning
+from rlx.train import offline as train_offline
 from rlx.train import offline_pack
 from rlx.types import EnvSpec, Keys, Spec
 
@@ -254,3 +258,27 @@ def test_a_critic_of_other_shapes_is_refused(tmp_path):
     np.testing.assert_allclose(q(state.params, obs, x), want, atol=1e-6)
     with pytest.raises(errors.ConfigError, match="is for other observations or actions"):
         parts.critic_of(made, EnvSpec(Spec((5,)), SPEC.action))
+
+
+def test_a_given_act_takes_the_place_of_the_learners_in_evaluation():
+    """It gets each run's state and a key per row that depends on seed, episode and step alone."""
+    made = config("ifql")
+    learner, state = state_of(made)
+
+    def act(state, obs, keys):
+        return state.hp["discount"] + jax.vmap(lambda k: jax.random.normal(k, (2,)))(keys.keys)
+
+    programs = train_offline.build(
+        lambda axis: learner, SPEC, Windows(1, 1, 1), batch_size=4, shards=1,
+        mesh=make_mesh(), act=act,
+    )  # fmt: skip
+    two = jax.tree.map(lambda x: jnp.stack([x, 2 * x]), state.replace(grad_steps=None))
+    two = two.replace(grad_steps=state.grad_steps)
+    seed, t = jnp.asarray([3, 4]), jnp.asarray([[0, 5, 6], [7, 8, 9]])
+    got = programs.policy(two, seed, jnp.zeros((2, 3, 3)), t)
+    for run in range(2):
+        key = key_for(int(seed[run]), 0, "eval")
+        for e in range(3):
+            own = jax.random.fold_in(jax.random.fold_in(key, e), t[run, e])
+            want = (run + 1) * 0.99 + jax.random.normal(own, (2,))
+            np.testing.assert_allclose(got[run, e], want, atol=1e-5)

@@ -45,7 +45,7 @@ REFUSED = [
     (
         ("--experiment=scaling_laws", "--config=configs/scaling_law.py", "--backend=local"),
         "unknown config file 'configs/scaling_law.py'; nearest: configs/scaling_laws.py, "
-        "configs/offline.py, configs/common.py; `ls configs/*.py` lists all",
+        "configs/vla.py, configs/offline.py; `ls configs/*.py` lists all",
     ),
     (
         ("--experiment=scaling_laws", "--config=configs/scaling_laws.py:smok", "--backend=local"),

@@ -39,15 +39,9 @@ Move = Callable[[jax.Array, pop.Population, jax.Array], Moved]  # keys [3, B], p
 
 
 def smc(
-    keys: jax.Array,
-    process: Process,
-    value: Value,
-    reward: Reward,
-    config: Config,
-    x: jax.Array | None = None,
-    level: int | None = None,
+    keys: jax.Array, process: Process, value: Value, reward: Reward, config: Config
 ) -> GuidedOut:
-    """Run N particles for each key `[B]`, from x_T or from x `[B, N, *E]` at `level`."""
+    """Run N particles for each key `[B]`."""
 
     def move(keys: jax.Array, population: pop.Population, t: jax.Array) -> Moved:
         draw_key, _, value_key = keys
@@ -57,9 +51,9 @@ def smc(
         v, bad = finite(v)
         return Moved(y, v, prediction, jnp.zeros_like(v), bad)
 
-    steps = levels(process, level)
+    steps = levels(process)
     calls = cost(value, [*steps, 0]) + Calls(model=0 if value.predicts else len(steps))
-    return run(keys, move, process, value, reward, config, calls, x, level)
+    return run(keys, move, process, value, reward, config, calls)
 
 
 def run(
@@ -70,13 +64,11 @@ def run(
     reward: Reward,
     config: Config,
     calls: Calls,
-    x: jax.Array | None = None,
-    level: int | None = None,
 ) -> GuidedOut:
-    """Move, weigh, resample from T, or `level`, to 0."""
-    steps = levels(process, level)
+    """Move, weigh, resample from T to 0."""
+    steps = levels(process)
     (start_key, value_key), step_keys = plan(keys, 2, len(steps), 4)
-    x = process.start(start_key, config.particles) if x is None else x
+    x = process.start(start_key, config.particles)
     v, prediction = score(value, reward, value_key, x, jnp.int32(steps[0]), config.alpha)
 
     def step(population: pop.Population, now: tuple[jax.Array, ...]):

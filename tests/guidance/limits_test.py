@@ -9,6 +9,7 @@ import pytest
 from jax.tree_util import Partial
 
 from rlx.guidance import Config, function, guide, nested_mc, posterior_mean
+from rlx.guidance.population import schedule
 from rlx.guidance.testbeds import linear_gaussian, markov_chain
 
 CHAIN = markov_chain.reference()
@@ -120,6 +121,15 @@ def test_chunks_of_children_change_nothing_and_come_by_themselves_when_memory_as
     np.testing.assert_array_equal(whole.x0, small.x0)
 
 
+def test_schedule_names_the_steps_that_may_resample():
+    """Ten steps t = 10 ... 1: every second one, not in the first three tenths nor the last two."""
+    steps = np.arange(10, 0, -1)
+    allowed = schedule(steps, 10, Config(every=2, first=0.3, last=0.8))
+    assert steps[allowed].tolist() == [7, 5, 3]
+    out = run("smc", 8, 1, alpha=0.2, every=3, ess_fraction=1.0, last_resample=False)
+    np.testing.assert_array_equal(out.resampled[:, 0], [False, False, True, False, False, False])
+
+
 def test_guide_works_inside_jit_and_over_a_row_of_temperatures():
     value = CHAIN.value(0.5, "mean")
 
@@ -158,6 +168,7 @@ def test_problems_over_eight_devices_equal_one_device(run_python):
     code = """
 import jax, numpy as np
 from rlx.guidance import Config, guide, over_devices
+from rlx.guidance.population import schedule
 from rlx.guidance.testbeds import markov_chain
 bed = markov_chain.reference()
 keys = jax.random.split(jax.random.key(0), 8)

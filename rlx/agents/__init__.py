@@ -20,15 +20,16 @@ OFFLINE = (
 SEQUENCE = ("vla",)
 GUIDANCE = ("value", "rwr", "backprop", "ppo", "forward_kl", "inverse_kl", "student")
 NAMES = ONLINE + OFFLINE + SEQUENCE + GUIDANCE
+OF_A_SPEC = ONLINE + OFFLINE + ("value",)  # the others take parts beside
 
 
 def make(config: ConfigDict, spec: EnvSpec, axis_name: str | None = None, **parts: Any) -> Learner:
     """Build the learner `config.name` for environments of `spec`; ValueError if unknown.
 
     parts: what learners of SEQUENCE take beside, `slots` and `codec`, and those of GUIDANCE, such
-      as `chain` and `params`, the model; they are unknown without.
+      as `chain` and `params`, the model; without them only those of OF_A_SPEC are known.
     """
-    names = NAMES if parts else ONLINE + OFFLINE
+    names = NAMES if parts else OF_A_SPEC
     if config.name not in names:
         raise ValueError(unknown(config.name, names))
     return module(config.name).make(config, spec, axis_name, **parts)

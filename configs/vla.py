@@ -61,6 +61,7 @@ def get_config(arg: str = "") -> ConfigDict:
             ),
             train=dict(
                 steps=1_500,  # gradient steps
+                tokens=placeholder(int),  # tokens to read, in place of steps and decay_steps
                 log_every=50,
                 eval_every=500,
                 chunk_seconds=10.0,  # length of one dispatch; changes no result
@@ -151,10 +152,9 @@ DEMO = {
     "learner.schedule": "cosine",
     "learner.lr_end": 0.01,
     "learner.warmup_steps": 50,
-    "learner.decay_steps": 1_000,
     "learner.action_vocab_only": True,
-    "train.steps": 1_000,
-    "train.eval_every": 250,
+    "train.tokens": 5_000_000,  # equal work: a step of bins reads three times FAST's tokens
+    "train.eval_every": 400,
     "log.wandb": "off",
 }
 SMOKE = {

@@ -13,6 +13,7 @@ import functools
 import itertools
 import json
 import sys
+from collections.abc import Set
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -54,13 +55,13 @@ def main(argv: list[str] | None = None) -> int:
         names = ("fast", "bins")
     seeds = options.seed if "seed" in given else tuple(range(config.num_seeds))
     root = workdir if "workdir" in given else Path("results/vla") / config.env.name
-    entries = [
-        entry(config, root, hz, name, seed)
-        for hz, name, seed in itertools.product(options.hz, names, seeds)
-    ]
-    sequence_checks.check(entries[0].config)
+    sequence_checks.check(config)
     problem = functools.cache(lambda hz, name: load(config, hz, name))  # seeds share it
     of = lambda own: problem(own.config.data.hz, own.config.data.tokenizer)  # noqa: E731
+    entries = [
+        entry(config, root, hz, name, seed, problem(hz, name).rows.layout.max_len, given)
+        for hz, name, seed in itertools.product(options.hz, names, seeds)
+    ]
     plans = [vla_result.describe(own, of(own)) for own in entries]
     if options.dry_run:
         return print(json.dumps(plans, indent=2)) or 0
@@ -74,10 +75,14 @@ def main(argv: list[str] | None = None) -> int:
     return code or vla_result.compare([own.workdir for own in entries], root)
 
 
-def entry(config: ConfigDict, root: Path, hz: int, tokenizer: str, seed: int) -> campaign.Entry:
-    """One run: its config and where it is kept."""
+def entry(
+    config: ConfigDict, root: Path, hz: int, tokenizer: str, seed: int, max_len: int, given: Set
+) -> campaign.Entry:
+    """One run of sequences of `max_len` tokens: its config and where it is kept."""
     own = ConfigDict(config.to_dict())
-    own.data.hz, own.data.tokenizer, own.seed = hz, tokenizer, seed
+    own.data.hz, own.data.tokenizer, own.data.max_len, own.seed = hz, tokenizer, max_len, seed
+    if own.train.tokens and "train.steps" not in given:
+        own.update_from_flattened_dict(sequence_checks.length(own))
     name = "_".join([f"{hz}hz", tokenizer, own.learner.head, own.tag, f"s{seed}"])
     run, plan = Run(f"s{seed}", seed), sequence_checks.plan(own)
     return campaign.Entry(own.lock(), {}, None, plan, [run], root / name)

@@ -1,4 +1,4 @@
-"""Success and errors against gradient steps, one line per run, one colour per setting."""
+"""Success and errors against the tokens read, one line per run, one colour per setting."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def draw(rows: Sequence[dict], shown: Sequence[str], path: Path) -> None:
     for ax, panel in zip(axes[0], panels, strict=True):
         for label, seed in runs:
             own = [r for r, of in zip(rows, labels) if (of, r["seed"]) == (label, seed)]
-            steps, values = zip(*[(int(r["step"]), float(r[panel])) for r in own])
+            read, values = zip(*[(int(r["read"]) / 1e6, float(r[panel])) for r in own])
             first = seed == next(s for of, s in runs if of == label)
-            ax.plot(steps, values, ".-", color=colours[label], label=label if first else None)
-        ax.set(xlabel="gradient steps", title=panel.replace("_", " "))
+            ax.plot(read, values, ".-", color=colours[label], label=label if first else None)
+        ax.set(xlabel="million tokens read", title=panel.replace("_", " "))
         if panel.endswith("mse"):
             ax.set_yscale("log")
     axes[0][0].legend()

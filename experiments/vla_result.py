@@ -43,8 +43,11 @@ def report(entry: Entry, facts: dict[str, Any]) -> dict[str, Any]:
         "head": config.learner.head,
         "seed": config.seed,
     }
+    read = config.learner.batch_size * config.data.max_len  # tokens of a step
     rows = [
-        named | {"step": point["step"]} | {k: v[0] for k, v in point.items() if isinstance(v, list)}
+        named
+        | {"step": point["step"], "read": point["step"] * read}
+        | {k: v[0] for k, v in point.items() if isinstance(v, list)}
         for point in facts["evals"]
     ]
     files.write_csv(entry.workdir / "curve.csv", rows)
@@ -64,6 +67,7 @@ def compare(workdirs: Sequence[Path], root: Path) -> int:
         last.setdefault((own["hz"], own["tokenizer"], own["head"]), []).append(own)
     table = [
         {"hz": hz, "tokenizer": name, "head": head, "runs": len(own), "step": own[0]["step"]}
+        | {"read": own[0]["read"]}
         | {k: float(np.mean([float(one[k]) for one in own])) for k in SHOWN if k in own[0]}
         for (hz, name, head), own in last.items()
     ]

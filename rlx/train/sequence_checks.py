@@ -18,6 +18,7 @@ COUNTS = (  # whole numbers >= 1 where they are given at all
     "learner.batch_size",
     "learner.accumulate",
     "train.steps",
+    "train.tokens",
     "train.log_every",
     "train.eval_every",
     "eval.episodes",
@@ -34,6 +35,12 @@ def plan(config: ConfigDict) -> OfflinePlan:
     """Return the steps of a run: gradient steps alone."""
     train = config.train
     return OfflinePlan(train.steps, 0, train.log_every, train.eval_every)
+
+
+def length(config: ConfigDict) -> dict[str, int]:
+    """Return the settings by which a run reads `train.tokens` tokens, of `data.max_len` a row."""
+    steps = max(config.train.tokens // (config.learner.batch_size * config.data.max_len), 1)
+    return {"train.steps": steps, "learner.decay_steps": steps}
 
 
 def check(config: ConfigDict) -> None:

@@ -113,6 +113,7 @@ def test_large_arrays_are_cut_along_an_axis_that_divides_and_layers_are_kept():
     ("changes", "text"),
     [
         ({"train__steps": 0}, "train.steps is a whole number >= 1, got 0"),
+        ({"train__tokens": 0}, "train.tokens is a whole number >= 1, got 0"),
         ({"learner__batch_size": 9}, "learner.batch_size = 9 is not divisible by mesh.shards = 8"),
         ({"learner__accumulate": 2}, "learner.batch_size = 8 is not divisible by .*accumulate = 2"),
         ({"eval__episodes": 12}, "eval.episodes = 12 is not divisible"),
@@ -123,6 +124,17 @@ def test_large_arrays_are_cut_along_an_axis_that_divides_and_layers_are_kept():
 def test_bad_numbers_are_refused(changes, text):
     with pytest.raises(ConfigError, match=text):
         sequence_checks.check(toys.config(**changes))
+
+
+def test_a_length_in_tokens_is_equal_work_for_every_tokenizer(tmp_path, capsys):
+    flags = ["--smoke", "--tokenizer=fast,bins", "--config.train.tokens=40000"]
+    assert vla.main([*flags, "--dry_run", f"--workdir={tmp_path}"]) == 0
+    fast, bins = json.loads(capsys.readouterr().out)
+    assert fast["sequence"] < bins["sequence"]
+    for plan in (fast, bins):
+        assert 40_000 - 8 * plan["sequence"] < plan["steps"] * 8 * plan["sequence"] <= 40_000
+    assert vla.main([*flags, "--dry_run", "--steps=7", f"--workdir={tmp_path}"]) == 0
+    assert [plan["steps"] for plan in json.loads(capsys.readouterr().out)] == [7, 7]
 
 
 def test_the_command_line_trains_resumes_and_refuses(tmp_path, capsys):

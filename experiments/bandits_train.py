@@ -1,8 +1,6 @@
 """The house's learners on a bandit: all settings and seeds of one of them are one program.
 
-Runs of one seed differ in alpha alone and see the same draws. What does not depend on alpha, the
-flow policy, is then the same in all of them: it is computed once per seed, by leaving its axis out
-of the vmap over alpha, which refuses to if it did depend. Every run is what it would be alone.
+Runs of one seed differ in alpha alone and see the same draws. Every run is what it would be alone.
 """
 
 from __future__ import annotations
@@ -33,8 +31,7 @@ def axes(state: PyTree, setting: str | None) -> PyTree:
         names = {str(getattr(key, "key", getattr(key, "name", ""))) for key in path}
         if "hp" in names:
             return 0 if setting in names else None
-        alike = {"grad_steps", "count"} | (set() if setting is None else {"flow"})
-        return None if names & alike else 0
+        return None if names & {"grad_steps", "count"} else 0
 
     return jax.tree_util.tree_map_with_path(axis, state)
 

@@ -167,7 +167,8 @@ def check_finished(process: Process, out: GuidedOut, config: Config, on_collapse
         return
     if process.masked and bool(jnp.any(out.x0 == process.tokens)):
         raise RuntimeError(f"the mask, token {process.tokens}, is left in x0")
-    if out.slope is not None and np.any(config.guidance) and not np.any(out.slope):
+    alive = not np.all(out.collapsed)
+    if out.slope is not None and alive and np.any(config.guidance) and not np.any(out.slope):
         raise ValueError(
             "the reward or value has no slope anywhere: is it piecewise constant? use smc or svdd"
         )

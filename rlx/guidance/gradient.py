@@ -158,7 +158,7 @@ def exact(
         return jnp.where(jnp.isneginf(top), 0.0, delta - top)
     own, _ = finite(value.score(own_key, x, t, config.alpha)[0])
     delta = delta - jnp.where(jnp.isneginf(own), 0.0, own)[:, :, None, None]
-    free = (x == V) | (not process.masked) & jnp.any(jnp.isfinite(delta), axis=-1)
+    free = ((x == V) | (not process.masked)) & jnp.any(jnp.isfinite(delta), axis=-1)
     return with_mask(process, jnp.where(free[..., None], delta, 0.0))
 
 
@@ -185,10 +185,8 @@ def sized(delta: jax.Array, v: jax.Array | None, config: Config) -> jax.Array:
     forbidden = jnp.isneginf(delta)
     delta = jnp.where(jnp.isfinite(delta), delta, 0.0)
     if config.by_residual:
-        tiny = jnp.finfo(delta.dtype).tiny
-        delta = delta / jnp.sqrt(jnp.maximum(-2 * v, tiny)).reshape(
-            *v.shape, *(1,) * (delta.ndim - 2)
-        )
+        residual = jnp.sqrt(jnp.where(v < 0, -2 * v, 1.0))  # where it is 0 so is the slope
+        delta = delta / residual.reshape(*v.shape, *(1,) * (delta.ndim - 2))
     if config.clip_norm is not None:
         norm = row_norm(delta)
         small = jnp.minimum(1.0, config.clip_norm / jnp.maximum(norm, jnp.finfo(norm.dtype).tiny))

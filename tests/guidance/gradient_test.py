@@ -49,6 +49,9 @@ def test_shift_is_guidance_times_slope_over_alpha_clipped_by_rows():
     np.testing.assert_allclose(clipped[0], np.array([[0.6, 0.8], [0.3, 0.4]]) / 0.5, rtol=1e-6)
     by_residual = sized(delta, v, CONFIG.replace(by_residual=True))
     np.testing.assert_allclose(by_residual[0, 1], np.array([0.3, 0.4]) / 4 / 0.5, rtol=1e-6)
+    no_residual = jnp.array([[0.0, jnp.nan], [-0.5, jnp.inf]])
+    dead = sized(jnp.zeros_like(delta), no_residual, CONFIG.replace(by_residual=True))
+    np.testing.assert_array_equal(dead, 0.0)
     forbidden = sized(jnp.array([[[-jnp.inf, 1.0]]]), None, Config(alpha=ALPHA[:1], guidance=1.0))
     np.testing.assert_array_equal(forbidden, [[[-np.inf, 2.0]]])
 
@@ -154,3 +157,12 @@ def test_plan_gives_every_step_its_own_keys():
         np.asarray(jax.random.key_data(k)).reshape(-1, 2) for k in (first, steps)
     ])  # fmt: skip
     assert len(np.unique(everything, axis=0)) == (2 + 12) * 2
+
+
+def test_a_masked_position_whose_every_token_is_forbidden_is_not_guided():
+    process = PROCESSES["masked"]
+    value = function(lambda x, t, alpha: jnp.where(jnp.all(x == 4, -1), 0.0, -jnp.inf))
+    x = jnp.full((1, 2, 3), 4)
+    key = jax.random.split(jax.random.key(0), 1)
+    shift = exact(key, process, value, None, CONFIG.replace(alpha=ALPHA[:1]), x, jnp.int32(1))
+    np.testing.assert_array_equal(shift, 0.0)

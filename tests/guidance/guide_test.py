@@ -125,6 +125,13 @@ def test_a_collapsed_problem_is_flagged_and_never_touches_its_neighbour(method):
 
 
 @pytest.mark.parametrize("method", METHODS)
+def test_where_every_problem_collapsed_all_are_flagged(method):
+    out = run(method, KEYS[:1], ALPHAS[:1], spoilt=np.nan)
+    no_nan(out)
+    assert np.asarray(out.collapsed).tolist() == [True]
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_all_that_compiled_once(method):
     """Other tables, rewards and temperatures are no new program."""
     before = compiled._cache_size()

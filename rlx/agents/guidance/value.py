@@ -4,8 +4,8 @@
 Per gradient step, one Adam step on one of
   mc        mean_B (v(x_t, t) - r(x_0))**2, whose minimum is E[r | x_t] <= v_t
   exp       mean_B exp(u) - w u,  u = (v(x_t, t) - c) / alpha,  w = exp((r(x_0) - c) / alpha):
-            a regression of exp(r / alpha) with a log link, whose minimum is v_t; c = max r of the
-            batch scales the loss and moves no minimum
+            a regression of exp(r / alpha) with a log link, whose minimum is v_t; c (`center`) is
+            one number for all batches: their own maximum would depend on r and bias v
   soft_q    mean_B (v(x_t, t) - y)**2,  y = alpha log mean_m exp(v'(x_{t-1}^m, t - 1) / alpha), M
             children of the pre-trained model, r in place of v' where t - 1 = 0; biased down by
             O(1 / M); then v' <- tau v + (1 - tau) v'
@@ -46,6 +46,7 @@ def get_config() -> ConfigDict:
             target="mc",  # mc, exp, soft_q or cep
             lr=1e-3,  # Adam
             alpha=1.0,  # temperature, in reward units
+            center=0.0,  # c of exp, about the largest reward: keeps exp in range
             tau=0.01,  # Polyak step of the target of soft_q
             hidden=(128, 128, 128),  # widths
             time_features=16,  # sinusoids of t
@@ -87,9 +88,7 @@ def make(config: ConfigDict, spec: EnvSpec, axis_name: str | None = None) -> Lea
 
     def exp(params: Any, state: State, batch: Transition) -> tuple[jax.Array, jax.Array]:
         v, alpha = values(params, batch.obs), state.hp["alpha"]
-        c = batch.reward.max()
-        if axis_name is not None:
-            c = jax.lax.pmax(c, axis_name)
+        c = config.center
         u = (v - c) / alpha
         return jnp.mean(jnp.exp(u) - jnp.exp((batch.reward - c) / alpha) * u), v
 

@@ -56,8 +56,8 @@ def test_losses_against_numpy():
     got = learner.td_loss(state, toys.batch(seen(x, t), reward=r), keys())
     np.testing.assert_allclose(got, ((v - wide) ** 2).mean(), rtol=1e-5)
 
-    learner, state = started("exp")
-    u, w = (v - wide.max()) / alpha, np.exp((wide - wide.max()) / alpha)
+    learner, state = started("exp", center=1.5)
+    u, w = (v - 1.5) / alpha, np.exp((wide - 1.5) / alpha)
     got = learner.td_loss(state, toys.batch(seen(x, t), reward=r), keys())
     np.testing.assert_allclose(got, (np.exp(u) - w * u).mean(), rtol=1e-5)
 
@@ -75,6 +75,14 @@ def test_losses_against_numpy():
     log_p = each - np.log(np.exp(each).sum(1, keepdims=True))
     got = learner.td_loss(state, toys.batch(seen(many, t), reward=reward), keys())
     np.testing.assert_allclose(got, -(label * log_p).sum(1).mean(), rtol=1e-5)
+
+
+def test_the_exponential_regression_is_a_mean_over_rows_so_that_no_batch_moves_its_minimum():
+    learner, state = started("exp")
+    t, r, x = jnp.asarray([1, 2, 3, 1, 2, 3]), numbers(0, B), numbers(1, B, 2)
+    loss = lambda i: learner.td_loss(state, toys.batch(seen(x[i], t[i]), reward=r[i]), keys())  # noqa: E731
+    halves = loss(jnp.arange(3)), loss(jnp.arange(3, 6))
+    np.testing.assert_allclose(loss(jnp.arange(6)), np.mean(halves), rtol=1e-5)
 
 
 def test_only_soft_q_keeps_a_target_which_follows():
@@ -96,7 +104,7 @@ def test_only_soft_q_keeps_a_target_which_follows():
 
 
 def test_rewards_of_a_thousand_over_a_small_alpha_stay_finite():
-    learner, state = started("exp", alpha=0.01)
+    learner, state = started("exp", alpha=0.01, center=2e3)
     batch = toys.batch(seen(numbers(1, B, 2), jnp.ones(B, jnp.int32)), reward=1e3 * numbers(0, B))
     _, metrics = learner.update(state, batch, keys())
     assert all(np.isfinite(x) for x in metrics.values())

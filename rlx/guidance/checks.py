@@ -23,6 +23,13 @@ BRANCHING = ("svdd", "nested", "beam", "mcts", "rerd")  # have children
 CHUNKED = ("svdd", "nested", "rerd")  # score them child_chunk at a time
 REFINED = ("rerd", "ga")  # take designs
 SMALLEST = 1e-30  # of alpha > 0: below, float32 has no ratios left
+SIZES = {  # the least of each; clip_norm may be None
+    "guidance": 0.0,
+    "ascent_rate": 0.0,
+    "exploration": 0.0,
+    "clip_norm": SMALLEST,
+    "child_bytes": 1.0,
+}
 CHOICES = {
     "resampling": KINDS,
     "potential": POTENTIALS,
@@ -84,8 +91,14 @@ def check_numbers(problems: int, config: Config) -> None:
     for name, names in CHOICES.items():
         known(name, getattr(config, name), names)
     for name in COUNTS:
-        if getattr(config, name) < 1:
-            raise ValueError(f"{name} is a whole number >= 1, got {getattr(config, name)}")
+        count = getattr(config, name)
+        if count != int(count) or count < 1:
+            raise ValueError(f"{name} is a whole number >= 1, got {count}")
+    for name, least in SIZES.items():
+        given = getattr(config, name)
+        size = None if given is None else concrete(given)
+        if size is not None and not np.all((size >= least) & np.isfinite(size)):
+            raise ValueError(f"{name} is a finite number >= {least:g}, got {size}")
     check_alpha("alpha", config.alpha, problems, config.method in GREEDY, config.method)
     share = concrete(config.ess_fraction)
     if share is not None and not np.all((share >= 0) & (share <= 1)):

@@ -66,8 +66,8 @@ def compare(workdirs: Sequence[Path], root: Path) -> int:
         own = files.read_csv(path / "curve.csv")[-1]
         last.setdefault((own["hz"], own["tokenizer"], own["head"]), []).append(own)
     table = [
-        {"hz": hz, "tokenizer": name, "head": head, "runs": len(own), "step": own[0]["step"]}
-        | {"read": own[0]["read"]}
+        {"hz": hz, "tokenizer": name, "head": head, "runs": len(own)}
+        | {k: own[0][k] for k in ("step", "read")}
         | {k: float(np.mean([float(one[k]) for one in own])) for k in SHOWN if k in own[0]}
         for (hz, name, head), own in last.items()
     ]

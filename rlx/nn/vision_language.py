@@ -71,10 +71,8 @@ def need(found: Mapping[str, jax.Array | None], name: str, where: str) -> jax.Ar
 
 
 def waves(state: jax.Array) -> jax.Array:
-    """Return `[..., S]` with sines and cosines of it, `[..., 7 S]`.
-
-    A small network learns fine differences of a number far sooner from them than from the number
-    alone (Fourier features, Tancik et al. 2020, arXiv 2006.10739).
+    """Return `[..., S]` with sines and cosines of it, `[..., 7 S]`: Fourier features (Tancik et al.
+    2020, arXiv 2006.10739).
     """
     turned = [jnp.pi * rate * state for rate in WAVES]
     return jnp.concatenate([state, *map(jnp.sin, turned), *map(jnp.cos, turned)], axis=-1)

@@ -88,9 +88,8 @@ def make(config: ConfigDict, spec: EnvSpec, axis_name: str | None = None) -> Lea
 
     def exp(params: Any, state: State, batch: Transition) -> tuple[jax.Array, jax.Array]:
         v, alpha = values(params, batch.obs), state.hp["alpha"]
-        c = config.center
-        u = (v - c) / alpha
-        return jnp.mean(jnp.exp(u) - jnp.exp((batch.reward - c) / alpha) * u), v
+        u, r = (v - config.center) / alpha, (batch.reward - config.center) / alpha
+        return jnp.mean(jnp.exp(u) - jnp.exp(r) * u), v
 
     def soft_q(params: Any, state: State, batch: Transition) -> tuple[jax.Array, jax.Array]:
         v, alpha = values(params, batch.obs), state.hp["alpha"]

@@ -10,24 +10,21 @@ import jax.numpy as jnp
 
 from rlx.nn.action_expert import ActionExpert
 from rlx.nn.attention import KeyValue
-from rlx.nn.mlp import MLP
 from rlx.nn.transformer import Decoder
 from rlx.nn.vit import ViT
 from rlx.ops import masks
 from rlx.ops.augment import augment, resize_with_pad
 from rlx.types import EnvSpec, PyTree
 
-WAVES = (1.0, 2.0, 4.0)  # half turns of each sine per unit of the state, which is in [-1, 1]
-
 
 class Networks(NamedTuple):
-    """Parameters are a dict of these names; `img`, `expert`, `state` only where they are used."""
+    """Parameters are a dict of these names; `img` and `expert` only where they are used."""
 
     llm: Decoder
     img: ViT | None
     expert: ActionExpert | None
     cameras: tuple[str, ...]  # in the order of their tokens
-    state: MLP | None = None  # makes one token of the prefix of the state's numbers
+    numbers: bool = False  # the state is read as numbers, each a token of the prefix
 
 
 class Sequence(NamedTuple):
@@ -49,9 +46,10 @@ def init(nets: Networks, key: jax.Array, spec: EnvSpec) -> PyTree:
     if nets.img is not None:
         size = nets.img.variant.image
         params["img"] = nets.img.init(keys[1], jnp.zeros((1, size, size, 3)))["params"]
-    if nets.state is not None:
-        numbers = waves(jnp.zeros((1, *spec.obs["state"].shape)))
-        params["state"] = nets.state.init(jax.random.fold_in(key, 3), numbers)["params"]
+    if nets.numbers:
+        shape = (*spec.obs["state"].shape, v.width)
+        scale = jax.random.normal(jax.random.fold_in(key, 3), shape)
+        params["state"] = {"scale": scale, "bias": jnp.zeros(shape)}
     if nets.expert is not None:
         slot = jnp.zeros((v.depth, 1, 1, v.kv, v.head_dim))
         actions = jnp.zeros((1, *spec.action.shape))
@@ -68,14 +66,6 @@ def need(found: Mapping[str, jax.Array | None], name: str, where: str) -> jax.Ar
         there = ", ".join(sorted(k for k, x in found.items() if x is not None)) or "nothing"
         raise ValueError(f"the model reads {name!r} of {where}, which have {there}")
     return value
-
-
-def waves(state: jax.Array) -> jax.Array:
-    """Return `[..., S]` with sines and cosines of it, `[..., 7 S]`: Fourier features (Tancik et al.
-    2020, arXiv 2006.10739).
-    """
-    turned = [jnp.pi * rate * state for rate in WAVES]
-    return jnp.concatenate([state, *map(jnp.sin, turned), *map(jnp.cos, turned)], axis=-1)
 
 
 def prepare(
@@ -107,21 +97,21 @@ def sequence(
     image_mask: dict[str, jax.Array],
     state: jax.Array | None = None,
 ) -> Sequence:
-    """Embed the prepared `images`, `state [B, S]` where its numbers are read, and the text
+    """Embed the prepared `images`, the numbers of `state [B, S]` where they are read, and the text
     (tokens, segment, mask_ar, each `[B, L]`) behind them.
 
-    Images and state belong to segment 1 and to the prefix; an image whose `image_mask [B]` is
+    Images and numbers belong to segment 1 and to the prefix; an image whose `image_mask [B]` is
     False is padding (cameras without a mask are there).
     """
     tokens, segment, mask_ar = text
     B, L = tokens.shape
     parts = [nets.llm.apply({"params": params["llm"]}, tokens, method="embed")]
     segments = [segment]
-    if nets.state is not None:
-        numbers = waves(need({"state": state}, "state", "extras"))
-        token = nets.state.apply({"params": params["state"]}, numbers)[:, None]
-        parts.insert(0, token.astype(parts[0].dtype))
-        segments.insert(0, jnp.ones((B, 1), segment.dtype))
+    if nets.numbers:
+        own = params["state"]
+        number = need({"state": state}, "state", "extras")[..., None] * own["scale"] + own["bias"]
+        parts.insert(0, number.astype(parts[0].dtype))
+        segments.insert(0, jnp.ones(number.shape[:2], segment.dtype))
     for name in reversed(nets.cameras):
         image = nets.img.apply({"params": params["img"]}, images[name])
         there = image_mask.get(name, jnp.ones((B,), bool)).astype(segment.dtype)

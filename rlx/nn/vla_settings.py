@@ -12,7 +12,6 @@ from rlx.names import nearest
 from rlx.nn import action_expert, transformer, vit
 from rlx.nn.action_expert import ActionExpert
 from rlx.nn.lora import Lora
-from rlx.nn.mlp import gelu_mlp
 from rlx.nn.speaking import vocabulary
 from rlx.nn.transformer import Decoder
 from rlx.nn.vision_language import Networks
@@ -38,7 +37,6 @@ COUNTS = {  # the least of each
     "expert_lora_rank": 0,
 }
 ABOVE_ZERO = ("temperature", "max_grad_norm")
-STATE = 512  # width of the two hidden layers that read the state's numbers
 SHARES = ("lr_end", "ema")  # in [0, 1], ema below 1
 
 
@@ -141,9 +139,7 @@ def build(config: Any, spec: EnvSpec) -> Networks:
         rank = lora(config, "expert_")
         A = spec.action.shape[1]
         expert = ActionExpert(small, config.expert, A, rank, dtype, config.remat)
-    numbers = config.state_input == "numbers"
-    state = gelu_mlp((STATE, STATE), shape.width) if numbers else None
-    return Networks(llm, img, expert, cameras(spec), state)
+    return Networks(llm, img, expert, cameras(spec), config.state_input == "numbers")
 
 
 def lora(config: Any, prefix: str = "") -> Lora | None:

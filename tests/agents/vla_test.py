@@ -191,27 +191,21 @@ def test_moving_average_and_half_precision():
         np.testing.assert_array_equal(acting[path], leaf)
 
 
-def test_the_numbers_of_the_state_are_one_token_that_says_and_learns():
+def test_the_numbers_of_the_state_are_tokens_that_say_and_learn():
     learner = toys.make(state_input="numbers")
     state, batch = toys.begin(learner), toys.batch()
-    x = np.asarray(batch.extras["state"], np.float64)
-    turned = [np.pi * k * x for k in (1, 2, 4)]
-    hidden = np.concatenate([x, *np.sin(turned), *np.cos(turned)], axis=-1)
-    for i in range(3):
-        layer = state.params["state"][f"Dense_{i}"]
-        hidden = hidden @ np.asarray(layer["kernel"], np.float64) + np.asarray(layer["bias"])
-        if i < 2:
-            hidden = np.asarray(jax.nn.gelu(hidden))
+    own = state.params["state"]
     nets = vla_settings.build(toys.config(state_input="numbers"), toys.spec())
     text = batch.tokens, batch.segment, batch.mask_ar
     seq = vl.sequence(nets, state.params, text, {}, {}, batch.extras["state"])
-    assert seq.offset == 1 and seq.x.shape[1] == toys.L + 1
-    np.testing.assert_allclose(seq.x[:, 0], hidden, rtol=1e-4, atol=1e-5)
+    assert seq.offset == toys.S and seq.x.shape[1] == toys.L + toys.S
+    tokens = batch.extras["state"][..., None] * np.asarray(own["scale"]) + np.asarray(own["bias"])
+    np.testing.assert_allclose(seq.x[:, : toys.S], tokens, rtol=1e-6)
     loss = lambda b: float(toys.jit(learner.td_loss)(state, b, toys.keys()))  # noqa: E731
     other = batch.replace(extras=batch.extras | {"state": -batch.extras["state"]})
     assert loss(other) != loss(batch)
     new, _ = toys.jit(learner.update)(state, batch, toys.keys())
-    for old, moved in zip(*map(jax.tree.leaves, (state.params["state"], new.params["state"]))):
+    for old, moved in zip(*map(jax.tree.leaves, (own, new.params["state"]))):
         assert np.any(old != moved)
 
 

@@ -39,6 +39,8 @@ with open(f"{out}/{index}.tmp", "w") as file:
 os.rename(f"{out}/{index}.tmp", f"{out}/{index}.json")
 if mode == "wait" or (mode == "fail" and index == 0):
     time.sleep(60)
+while mode == "fail" and not os.path.exists(f"{out}/0.json"):
+    time.sleep(0.01)
 if mode == "killed":
     os.kill(os.getpid(), signal.SIGKILL)
 sys.exit({"fail": 3, "bug": 3, "usage": 2, "peer": 134}.get(mode, 0))

@@ -20,12 +20,12 @@ def fit(config: ConfigDict, sample: Batch, name: str) -> tuple[Rows, int]:
 
     Raises ValueError where `data.max_len` is too short for more than 1 % of the samples.
     """
-    data, actions = config.data, sample["actions"]
+    data, actions, speaks = config.data, sample["actions"], config.learner.head != "flow"
     action = action_tokenizer(name, actions, data.merges)
     text = HFTextTokenizer(data.text) if data.text else ByteTokenizer()
     states = NormStats.fit(sample["state"])
     says = config.learner.state_input == "text"
-    prompts, ids = sample["prompt"], action.encode(actions)
+    prompts, ids = sample["prompt"], action.encode(actions) if speaks else None
     widest = np.full_like(sample["state"], 1e9) if says else None  # three digits each
     bare = Layout(text, action, 1, states)
     longest = int(bare.lengths(prompts, widest, action_ids=ids).max())
@@ -34,7 +34,7 @@ def fit(config: ConfigDict, sample: Batch, name: str) -> tuple[Rows, int]:
     widest = None if widest is None else widest[: len(set(prompts))]
     said = layout.prefix(sorted(set(prompts)), widest, longest)["lengths"].max()
     stats = action.stats or NormStats.fit(actions)
-    return Rows(layout, states, stats, says), int(said) + data.prompt_room
+    return Rows(layout, states, stats, says, speaks), int(said) + data.prompt_room
 
 
 def action_tokenizer(name: str, actions: np.ndarray, merges: int | None) -> Any:

@@ -7,9 +7,9 @@ or a flow-matching expert beside it draws them, or both.
            F_b = mean (v(x, tau, prefix) - (eps - a))**2
   both     L + flow_weight F; the expert reads the prefix through stop_gradient (`insulate`), sees
            no action token and is seen by none; actions are then drawn by the flow
-One AdamW step on the mean over rows b. Every parameter has a path such as
-llm/layers/attention/q/w, img/head/kernel or expert/action_in/bias; those that `freeze` names are
-kept apart, outside of gradients, optimiser and moving average.
+One AdamW step on the mean over rows b; a row that was cut counts 0. Every parameter has a path
+such as llm/layers/attention/q/w, img/head/kernel or expert/action_in/bias; those that `freeze`
+names are kept apart, outside of gradients, optimiser and moving average.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from rlx.ops.adamw import adamw, begin
 from rlx.ops.generate import greedy, sampler
 from rlx.ops.learning import average
 from rlx.ops.schedule import learning_rate
-from rlx.ops.shards import pmean_if, rows
+from rlx.ops.shards import pmean_if, psum_if, rows
 from rlx.ops.token_loss import row_mean, tallies, token_scores
 from rlx.types import EnvSpec, Keys, Learner, Metrics, PyTree, TokenBatch
 
@@ -141,7 +141,8 @@ def make(
     """Build the learner; `slots` and `codec` say where action tokens are and what they mean.
 
     spec.obs: {"state": (S,), camera: (H, W, 3) uint8, ...}; spec.action: (T, A). Batches are
-    `TokenBatch`, for the flow with extras actions `[B, T, A]` (normalised) and state `[B, S]`.
+    `TokenBatch`, for the flow with extras actions `[B, T, A]` (normalised) and state `[B, S]`;
+    extra fits bool `[B]`: False for rows cut at L, which teach nothing.
     act takes obs {tokens, segment, mask_ar `[B, P]`, images, image_mask, state} and returns actions
     `[B, T, A]` in the codec's units, extras {tokens `[B, M]` action ids, -1 after the end, valid,
     num_tokens `[B]`, steps}.   Raises ValueError naming the setting.
@@ -178,7 +179,7 @@ def make(
         return loss, tallies(scores, POSITIONS)
 
     def flow_loss(params: PyTree, given: tuple, actions: jax.Array, keys: jax.Array) -> jax.Array:
-        """Equation 'flow'; keys: one per row."""
+        """Equation 'flow', F_b `[B]`; keys: one per row."""
 
         def draw(key: jax.Array) -> tuple[jax.Array, jax.Array]:
             noise_key, tau_key = jax.random.split(key)
@@ -186,7 +187,7 @@ def make(
 
         noise, tau = jax.vmap(draw)(keys)
         expert = {"params": params["expert"]}
-        return flow_errors(nets.expert, expert, actions, noise, tau, given).mean()
+        return flow_errors(nets.expert, expert, actions, noise, tau, given).mean(-1)
 
     def losses(
         params: PyTree, hp: dict, batch: TokenBatch, keys: jax.Array, train: bool
@@ -197,15 +198,17 @@ def make(
         text = batch.tokens, batch.segment, batch.mask_ar
         seq = vl.sequence(nets, params, text, images, batch.image_mask, batch.extras.get("state"))
         y, kv = vl.read(nets, params, seq)
-        loss, counts = jnp.float32(0.0), {}
+        fits = batch.extras.get("fits", jnp.ones(len(y), bool))
+        loss, counts = jnp.float32(0.0), {"truncated": (jnp.mean(~fits), jnp.float32(1.0))}
         if says:
-            loss, counts = token_loss(params, y[:, seq.offset :], batch, hp)
+            loss, said = token_loss(params, y[:, seq.offset :], batch, hp)
+            counts |= said
             counts["token_loss"] = (loss, jnp.float32(1.0))
         if flows:
             memory = jax.lax.stop_gradient(kv) if says and config.insulate else kv
             given = batch.extras.get("state"), memory, masks.prefix(seq.mask_ar, seq.segment)
             actions = vl.need(batch.extras, "actions", "extras")
-            flow = flow_loss(params, given, actions, flow_keys)
+            flow = jnp.mean(fits * flow_loss(params, given, actions, flow_keys))
             counts["flow_loss"] = (flow, jnp.float32(1.0))
             loss += (hp["flow_weight"] if says else 1.0) * flow
         counts["loss"] = (loss, jnp.float32(1.0))
@@ -228,6 +231,7 @@ def make(
         if target is not None:
             target = average(params, target, 1.0 - state.hp["ema"])
         metrics = {name: a / jnp.maximum(b, 1.0) for name, (a, b) in counts.items()}
+        metrics["read"] = psum_if(jnp.sum(batch.segment > 0, dtype=jnp.float32), axis_name)
         new = state.replace(
             params=params,
             target_params=target,

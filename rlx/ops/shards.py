@@ -31,3 +31,8 @@ def pmean_if(x: PyTree, axis_name: str | None) -> PyTree:
     afterwards would be too late.
     """
     return x if axis_name is None else jax.lax.pmean(x, axis_name)
+
+
+def psum_if(x: PyTree, axis_name: str | None) -> PyTree:
+    """Add up over the mesh axis `axis_name`; identity when it is None."""
+    return x if axis_name is None else jax.lax.psum(x, axis_name)

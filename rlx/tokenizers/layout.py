@@ -70,12 +70,13 @@ class Layout:
         *,
         action_ids: Ids | None = None,
     ) -> dict[str, np.ndarray]:
-        """Return training sequences of chunks `actions [B, T, A]`, or of their ids if known.
+        """Return training sequences of chunks `actions [B, T, A]`, or of their ids if known; with
+        neither, of what a model reads that does not say its actions: there is no suffix.
 
         states: `[B, S]`, or None for a prompt without them. Returns the fields of
         `rlx.types.TokenBatch`, each `[B, L]`: tokens int32, mask_loss, mask_ar bool, segment int32
-        (0 = padding). A sample longer than L is cut and has `mask_loss` False throughout, so
-        `~mask_loss.any(1)` marks it; a warning counts them.
+        (0 = padding); and fits, bool `[B]`: a sample longer than L is cut, has `mask_loss` False
+        throughout and must teach nothing else either; a warning counts them.
         """
         prefix, suffix = self._pieces(prompts, states, actions, action_ids)
         before = _sizes(prefix)[:, None]
@@ -95,6 +96,7 @@ class Layout:
             "mask_loss": is_suffix & fits,
             "mask_ar": is_suffix,
             "segment": (position < total).astype(np.int32),
+            "fits": fits[:, 0],
         }
 
     def prefix(
@@ -129,7 +131,7 @@ class Layout:
         *,
         action_ids: Ids | None = None,
     ) -> np.ndarray:
-        """Return the number of tokens of each sample, `[B]`, whatever `max_len` is."""
+        """Return the number of tokens of each sample of `encode`, `[B]`, whatever `max_len` is."""
         prefix, suffix = self._pieces(prompts, states, actions, action_ids)
         return _sizes(prefix) + _sizes(suffix)
 
@@ -168,10 +170,12 @@ class Layout:
         action_ids: Ids | None,
     ) -> tuple[list[list[int]], list[list[int]]]:
         """Prefix and suffix of every sample, in model ids."""
-        if (actions is None) == (action_ids is None):
-            raise ValueError("give either actions or action_ids")
-        ids = self.action.encode(actions) if action_ids is None else action_ids
+        if actions is not None and action_ids is not None:
+            raise ValueError("give actions or action_ids, not both")
         slots, prefix = self.slots, self._prefixes(prompts, states)
+        if actions is None and action_ids is None:
+            return prefix, [[] for _ in prefix]
+        ids = self.action.encode(actions) if action_ids is None else action_ids
         if len(ids) != len(prefix):
             raise ValueError(f"{len(prefix)} prompts, but {len(ids)} chunks of actions")
         suffix = []

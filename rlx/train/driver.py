@@ -147,13 +147,15 @@ class Driver:
         rows: list[dict[str, Any]] = [{} for _ in self.runs]
         if pending.logged:
             now, (then, step0, grad0) = time.perf_counter(), self.timing
+            seconds = max(now - then, 1e-9)
             self.timing = (now, pending.step, pending.grad_steps)
             transitions = env_steps - self.schedule.env_steps(step0)
             utd = self.schedule.achieved_utd(pending.step, pending.grad_steps)
-            speed = measures.speed(transitions, pending.grad_steps - grad0, now - then, utd)
+            speed = measures.speed(transitions, pending.grad_steps - grad0, seconds, utd)
             updates = pending.grad_steps - self.progress.window[1]
             for index, row in enumerate(rows):
-                row.update(self.measures.training(report.metrics, index, updates) | speed)
+                found = self.measures.training(report.metrics, index, updates, seconds)
+                row.update(found | speed)
             self.progress.window = (pending.step, pending.grad_steps)
         if not pending.logged and evaluation is None:
             return

@@ -44,8 +44,9 @@ def probed(found: dict[str, np.ndarray], index: int) -> dict[str, float]:
     return row
 
 
-def training(metrics: TrainMetrics, index: int, updates: int) -> dict[str, float]:
+def training(metrics: TrainMetrics, index: int, updates: int, seconds: float) -> dict[str, float]:
     """Return the means of run `index` over a window with `updates` gradient steps; host arrays."""
+    del seconds
     row = {}
     if updates:
         row = {
@@ -72,7 +73,7 @@ def evaluation(returns: np.ndarray, lengths: np.ndarray, index: int) -> dict[str
 
 def speed(transitions: int, updates: int, seconds: float, utd: float | None) -> dict[str, float]:
     """Return the rates of one run over a window, its UTD so far, and the device memory in use."""
-    seconds, memory = max(seconds, 1e-9), used_bytes()
+    memory = used_bytes()
     found = {} if utd is None else {"data/utd": utd}
     found["time/env_steps_per_s"] = transitions / seconds
     found["time/updates_per_s"] = updates / seconds

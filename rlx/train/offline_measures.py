@@ -18,8 +18,9 @@ import numpy as np
 from rlx.train.offline_state import Sums
 
 
-def training(sums: Sums, index: int, updates: int) -> dict[str, float]:
+def training(sums: Sums, index: int, updates: int, seconds: float) -> dict[str, float]:
     """Return the means of run `index` over a window with `updates` gradient steps; host arrays."""
+    del seconds
     row = {}
     if updates:
         row = {f"train/{name}": float(x[index]) / updates for name, x in sums.learner.items()}

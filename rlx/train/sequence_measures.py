@@ -4,12 +4,14 @@ train/loss, train/<part>_loss  the learner's objective and its parts, mean over 
 train/accuracy_<k>           share of right k-th tokens among those to be predicted, of the first 8
 train/grad_norm, _update_norm, _param_norm  Euclidean norms over all trained parameters
 train/tokens                 predicted tokens per sequence
+train/read                   tokens read per gradient step, padding and images apart
+train/truncated              share of sequences that were too long and taught nothing
 eval/loss                    the learner's loss on sequences that it does not train on
 eval/action_mse              mean squared error of decoded actions, in normalised units
 eval/invalid                 share of decoded sequences that do not stand for a whole chunk
 eval/tokens, eval/steps      decoded tokens per sequence, turns of the decoding loop
 eval/success                 share of closed-loop episodes that reach their goal
-time/updates_per_s           gradient steps per second
+time/updates_per_s           gradient steps per second; time/tokens_per_s: of train/read
 """
 
 from __future__ import annotations
@@ -19,11 +21,14 @@ import numpy as np
 from rlx.train.sequence import Sums
 
 
-def training(sums: Sums, index: int, updates: int) -> dict[str, float]:
-    """Return the means over a window with `updates` gradient steps; host arrays [1]."""
+def training(sums: Sums, index: int, updates: int, seconds: float) -> dict[str, float]:
+    """Return the means over a window of `updates` gradient steps and `seconds`; host arrays [1]."""
     if not updates:
         return {}
-    return {f"train/{name}": float(x[index]) / updates for name, x in sums.learner.items()}
+    row = {f"train/{name}": float(x[index]) / updates for name, x in sums.learner.items()}
+    if "read" in sums.learner:
+        row["time/tokens_per_s"] = float(sums.learner["read"][index]) / seconds
+    return row
 
 
 def probed(found: dict[str, np.ndarray], index: int) -> dict[str, float]:

@@ -151,3 +151,22 @@ def test_the_flow_learns_its_chunks():
     assert np.mean((actions - want) ** 2) < 0.1 * before and actions.shape == (B, T, A)
     assert extras["steps"] == 10 and extras["valid"].all() and not extras["num_tokens"].any()
     check_that_tokens_and_actions_do_not_see_each_other(state, update)  # its gates are open now
+
+
+@pytest.mark.parametrize("head", ["flow", "both"])
+def test_rows_that_were_cut_teach_nothing_and_are_counted(head):
+    """As if the batch had only the others, whose mean is over all rows."""
+    _, state, update = started(head=head, expert="pi0", accumulate=1)
+    batch, keys = toys.batch(), toys.keys()
+    fits = np.arange(B) % 4 != 1
+    cut = batch.replace(
+        mask_loss=batch.mask_loss & fits[:, None], extras=batch.extras | {"fits": fits}
+    )
+    wild = np.where(fits[:, None, None], batch.extras["actions"], 7.0)
+    new, metrics = update(state, cut, keys)
+    other, again = update(state, cut.replace(extras=cut.extras | {"actions": wild}), keys)
+    same(gradient(new), gradient(other))
+    assert metrics["truncated"] == 0.25 and metrics["read"] == (batch.segment > 0).sum()
+    np.testing.assert_allclose(again["flow_loss"], metrics["flow_loss"], rtol=1e-6)
+    _, whole = update(state, batch, keys)
+    assert whole["truncated"] == 0 and whole["flow_loss"] > metrics["flow_loss"]

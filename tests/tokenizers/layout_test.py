@@ -51,12 +51,13 @@ def test_a_sequence_read_back(layout, action):
         assert batch["segment"][row].tolist() == [1] * n + [0] * (120 - n)
         got = layout.slots.generated(batch["tokens"][row : row + 1, len(given) :])[0]
         assert got[got >= 0].tolist() == ids[row]
-    TokenBatch(**batch)
+    assert batch.keys() - {"fits"} < set(TokenBatch.__dataclass_fields__)
     assert {k: v.dtype.name for k, v in batch.items()} == {
         "tokens": "int32",
         "mask_loss": "bool",
         "mask_ar": "bool",
         "segment": "int32",
+        "fits": "bool",
     }
 
 
@@ -93,6 +94,15 @@ def test_a_prefix_is_the_beginning_of_its_sequence(layout):
     assert layout.prefix(["a"], STATES[:1])["tokens"].shape == (1, 120)
 
 
+def test_without_actions_a_sequence_is_its_prefix(layout):
+    prompts = ["a", "a longer prompt"]
+    rows, prefix = layout.encode(prompts, STATES[:2]), layout.prefix(prompts, STATES[:2])
+    for name in ("tokens", "segment", "mask_ar"):
+        np.testing.assert_array_equal(rows[name], prefix[name])
+    assert not rows["mask_loss"].any() and rows["fits"].all()
+    np.testing.assert_array_equal(layout.lengths(prompts, STATES[:2]), prefix["lengths"])
+
+
 def test_ids_may_be_given_as_lists_or_padded(layout, action):
     ids = action.encode(ACTIONS[:3])
     padded = np.full((3, 40), -1)
@@ -125,7 +135,9 @@ def test_samples_too_long_are_counted_and_teach_nothing(action):
     with pytest.warns(UserWarning, match="1 of 10 samples are longer than max_len 100"):
         batch = short.encode(prompts, STATES[:10], ACTIONS[:10])
     assert batch["tokens"].shape == (10, 100)
-    assert batch["mask_loss"].any(1).tolist() == [True] * 9 + [False]
+    assert batch["mask_loss"].any(1).tolist() == batch["fits"].tolist() == [True] * 9 + [False]
+    with pytest.warns(UserWarning, match="1 of 10 samples are longer than max_len 100"):
+        assert short.encode(prompts, STATES[:10])["fits"].tolist() == [True] * 9 + [False]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         short.encode(prompts[:9], STATES[:9], ACTIONS[:9])
@@ -162,7 +174,11 @@ BAD = [
     (lambda l: l.encode(["a"], STATES[:1], ACTIONS[:2]), ValueError, "1 prompts, but 2 chunks"),
     (lambda l: l.encode(["a"], STATES[0], ACTIONS[:1]), ValueError, r"\[B, S\], got shape \(2,\)"),
     (lambda l: l.encode(["a"], [[0, np.nan]], ACTIONS[:1]), ValueError, "sample 0, dim 1: nan"),
-    (lambda l: l.encode(["a"], STATES[:1]), ValueError, "either actions or action_ids"),
+    (
+        lambda l: l.encode(["a"], STATES[:1], ACTIONS[:1], action_ids=[[4]]),
+        ValueError,
+        "actions or action_ids, not both",
+    ),
     (
         lambda l: l.encode(["a"], STATES[:1], action_ids=[[4000]]),
         ValueError,

@@ -36,8 +36,9 @@ def get_config(arg: str = "") -> ConfigDict:
             env=dict(name=option.task),  # reach or push; ignored with data.path
             learner=vla.get_config(),
             data=dict(
-                path=placeholder(str),  # an RLDS or LeRobot folder instead of made data
-                format="lerobot",  # of it: lerobot, or a name of rlx/data/oxe.py
+                path=placeholder(str),  # RLDS or LeRobot instead of made data; a mixture: A,B
+                format="lerobot",  # lerobot, or a name of rlx/data/oxe.py; one, or one per folder
+                weights=(),  # of a mixture, times samples; default: 1.0 each
                 hz=option.hz,  # control steps per second; a chunk is one second
                 episodes=20_000,  # made for training
                 images=option.images,
@@ -52,9 +53,11 @@ def get_config(arg: str = "") -> ConfigDict:
                 prompt_room=16,  # tokens by which a prompt may be longer than in training
                 resident=True,  # all rows on device; False: a loader hands batches over
                 workers=2,  # threads of the loader
+                cache_tokens=False,  # the loader makes all token rows once, before training
             ),
             weights=dict(
                 path=placeholder(str),  # pretrained ones to begin with
+                rows=placeholder(str),  # .npy: the row of their token table for each of our ids
                 layout="paligemma",  # of them: paligemma (npz), huggingface or openpi
                 allow_missing="",  # pattern of our names that they may lack, such as expert
                 allow_unexpected="",  # of theirs that we do not have

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from experiments import vla_recorded, vla_tokens
 from rlx.data.chunks import ArraySource, Batch, Source
-from rlx.data.loader import Loader
+from rlx.data.loader import Loader, order_of
 from rlx.data.synth import push, reach
 from rlx.data.vla_rows import Rows
 from rlx.infra import distributed, runtime
@@ -39,7 +39,7 @@ def load(config: ConfigDict, hz: int, name: str) -> Problem:
     field.
     """
     source, test, truth = read(config, hz)
-    picked = np.sort(np.random.default_rng(0).permutation(len(source))[:FIT])
+    picked = np.sort(order_of(source, 0, 0)[:FIT])
     sample = source.batch(picked, images=False)
     rows, prefix = vla_tokens.fit(config, sample, name)
     obs = {"state": Spec(sample["state"].shape[1:])}
@@ -77,7 +77,6 @@ def feed(config: ConfigDict, problem: Problem) -> Resident | Streamed:
         rows = token_batch(problem.rows(source.batch(every), every))
         return Resident(rows, size, config.seed)
     index, count = distributed.process_index(), distributed.process_count()
-    loader = Loader(
-        source, problem.rows, size, config.seed, index, count, workers=config.data.workers
-    )
+    given = {"workers": config.data.workers, "cache_tokens": config.data.cache_tokens}
+    loader = Loader(source, problem.rows, size, config.seed, index, count, **given)
     return Streamed(loader, size, len(source) // size)

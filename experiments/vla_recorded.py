@@ -1,4 +1,6 @@
-"""Recorded demonstrations for `experiments.vla`: LeRobot and RLDS, some episodes held out."""
+"""Recorded demonstrations for `experiments.vla`: LeRobot and RLDS, one set or a mixture of several,
+some episodes of each held out.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +9,7 @@ from ml_collections import ConfigDict
 
 from rlx.data import lerobot, oxe
 from rlx.data.chunks import Batch, ChunkSource, Source
+from rlx.data.loader import Mixture
 from rlx.infra.errors import ConfigError
 
 HELD = 20  # every such episode is kept out of training
@@ -16,19 +19,50 @@ TEST = 1_000  # samples of those, at most
 def read(config: ConfigDict, hz: int) -> tuple[Source, Batch]:
     """Return the chunks of the training episodes, and samples of the others.
 
-    Raises ConfigError where `data.hz` is not the recording's rate, or episodes are too few.
+    Raises ConfigError where settings and recordings do not go together, or episodes are too few.
     """
     data = config.data
-    if data.format == "lerobot":
-        store = lerobot.Store(data.path)
+    paths, formats = data.path.split(","), data.format.split(",")
+    for name, given in (("format", formats), ("weights", data.weights)):
+        if len(given) not in (len(paths), {"format": 1, "weights": 0}[name]):
+            raise ConfigError(f"data.{name} has {len(given)} entries for {len(paths)} data sets")
+    formats *= len(paths) if len(formats) == 1 else 1
+    parts = [split(config, hz, *one) for one in zip(paths, formats, strict=True)]
+    source, test = parts[0]
+    if len(parts) > 1:
+        if data.resident:
+            raise ConfigError("a mixture is handed over by a loader: --config.data.resident=false")
+        sources, tests = zip(*parts)
+        alike(paths, sources)
+        source = Mixture(sources, data.weights or [1.0] * len(paths))
+        test = Mixture(tests, [1.0] * len(paths))
+    count = min(TEST, len(test)) // config.mesh.shards * config.mesh.shards
+    if not count:
+        raise ConfigError(
+            f"{data.path} has {len(test)} held-out samples, mesh.shards = {config.mesh.shards} "
+            "needs as many at least"
+        )
+    return source, test.batch(np.linspace(0, len(test) - 1, count).astype(int))
+
+
+def split(config: ConfigDict, hz: int, path: str, kind: str) -> tuple[ChunkSource, ChunkSource]:
+    """Return the chunks of a set's training episodes, and those of the others."""
+    data = config.data
+    if kind == "lerobot":
+        store = lerobot.Store(path)
         rate, still = store.fps, tuple(map(bool, data.zero_pad)) or None
     else:
-        store = oxe.Store(data.path, data.format)
+        store = oxe.Store(path, kind)
         rate, still = store.adapter.hz, store.adapter.still
-    if hz != rate:
-        raise ConfigError(f"data.hz = {hz}, but {data.path} is of {rate:g} Hz: --hz={rate:g}")
+    if hz != rate and not ("," in data.path and data.horizon):
+        raise ConfigError(
+            f"data.hz = {hz}, but {path} is of {rate:g} Hz: --hz={rate:g}, or, for a mixture of "
+            "rates, data.horizon steps, whatever seconds these are"
+        )
     size = None if data.image_size is None else (data.image_size, data.image_size)
     numbers = np.arange(len(store.lengths))
+    if len(numbers) < 2:
+        raise ConfigError(f"{path} has one episode: none can be held out")
     held = numbers % HELD == HELD - 1 if len(numbers) >= HELD else numbers == len(numbers) - 1
 
     def chunks(episodes: np.ndarray) -> ChunkSource:
@@ -41,14 +75,13 @@ def read(config: ConfigDict, hz: int) -> tuple[Source, Batch]:
             episodes=episodes,
         )
 
-    if len(numbers) < 2:
-        raise ConfigError(f"{data.path} has one episode: none can be held out")
-    test = chunks(numbers[held])
-    count = min(TEST, len(test)) // config.mesh.shards * config.mesh.shards
-    if not count:
-        raise ConfigError(
-            f"{data.path} has {len(test)} held-out samples, mesh.shards = {config.mesh.shards} "
-            "needs as many at least"
-        )
-    picked = np.linspace(0, len(test) - 1, count).astype(int)
-    return chunks(numbers[~held]), test.batch(picked)
+    return chunks(numbers[~held]), chunks(numbers[held])
+
+
+def alike(paths: list[str], sources: tuple[ChunkSource, ...]) -> None:
+    """Raise ConfigError where sets of a mixture differ in the numbers of state or action."""
+    first = [source.batch(np.arange(1), images=False) for source in sources]
+    for name in ("state", "actions"):
+        sizes = {path: one[name].shape[-1] for path, one in zip(paths, first, strict=True)}
+        if len(set(sizes.values())) > 1:
+            raise ConfigError(f"the sets of a mixture have as many {name}, got {sizes}")

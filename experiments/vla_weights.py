@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from rlx.agents import vla
@@ -34,6 +35,8 @@ def loader(config: ConfigDict) -> Callable[[PyTree], PyTree] | None:
         raise ConfigError(f"weights.layout is one of {', '.join(READERS)}, got '{own.layout}'")
     if not Path(own.path).expanduser().exists():
         raise ConfigError(f"weights.path = '{own.path}' does not exist")
+    if own.rows is not None and not Path(own.rows).expanduser().is_file():
+        raise ConfigError(f"weights.rows = '{own.rows}' is not there: a .npy of row numbers")
 
     def fill(state: PyTree) -> PyTree:
         source = READERS[own.layout](own.path)
@@ -42,6 +45,7 @@ def loader(config: ConfigDict) -> Callable[[PyTree], PyTree] | None:
             vla.policy(state),
             source,
             own.layout,
+            rows=None if own.rows is None else np.load(Path(own.rows).expanduser()),
             allow_missing=missing,
             allow_unexpected=own.allow_unexpected,
         )

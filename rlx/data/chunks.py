@@ -223,15 +223,19 @@ def choice(episode: int, step: int, count: int) -> int:
     return zlib.crc32(f"{episode}/{step}".encode()) % count if count > 1 else 0
 
 
-def stack_images(pictures: Sequence[Mapping[str, np.ndarray]]) -> tuple[dict, dict]:
+def stack_images(
+    pictures: Sequence[Mapping[str, np.ndarray]], cameras: Mapping[str, tuple] | None = None
+) -> tuple[dict, dict]:
     """Stack the images of B samples: ({camera: [B, H, W, 3]}, {camera: bool [B]}); where a sample
     has no such camera the image is black and the mask False.
 
+    cameras: image shapes of those that are there whatever the samples have.
     Raises ValueError if the images of a camera differ in size.
     """
-    images, masks = {}, {}
-    for camera in sorted({camera for picture in pictures for camera in picture}):
+    images, masks, cameras = {}, {}, cameras or {}
+    for camera in sorted({*cameras, *(camera for picture in pictures for camera in picture)}):
         shapes = {picture[camera].shape for picture in pictures if camera in picture}
+        shapes |= {cameras[camera]} if camera in cameras else set()
         if len(shapes) > 1:
             raise ValueError(
                 f"images of camera '{camera}' have sizes {sorted(shapes)}; give image_size=(H, W)"

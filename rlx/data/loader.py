@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -26,12 +27,19 @@ def shuffled(count: int, *seed: int) -> np.ndarray:
     return np.random.default_rng(seed).permutation(count)
 
 
+def order_of(source: Source, seed: int, epoch: int) -> np.ndarray:
+    """Return the samples of an epoch of `source`, shuffled; a sample's number does not change."""
+    if isinstance(source, Mixture):
+        return source.order(seed, epoch)
+    return shuffled(len(source), seed, epoch)
+
+
 class Mixture:
     """Several sources as one, each drawn in proportion to weight * its number of samples.
 
     An epoch has as many samples as the sources of the largest weight: those are seen once, one of
     half that weight by half, another half in the next epoch. Within each source every sample is
-    used once before any comes again.
+    used once before any comes again. A batch has the cameras of all sources.
     """
 
     def __init__(self, sources: Sequence[Source], weights: Sequence[float]):
@@ -49,8 +57,19 @@ class Mixture:
     def __len__(self) -> int:
         return int(self._counts.sum())
 
+    @property
+    def samples(self) -> int:
+        """Samples of all sources; an epoch may have fewer."""
+        return int(self._first[-1])
+
+    @cached_property
+    def _cameras(self) -> dict[str, tuple]:
+        """Image shapes by camera, of each source's first sample."""
+        first = [source.batch(np.arange(1))["images"] for source in self._sources]
+        return {name: rows.shape[1:] for images in first for name, rows in images.items()}
+
     def order(self, seed: int, epoch: int) -> np.ndarray:
-        """Return the samples of an epoch `[len]`, shuffled; a sample's number does not change."""
+        """Return the samples of an epoch `[len]`, see `order_of`."""
         picked = []
         for k, (source, count) in enumerate(zip(self._sources, self._counts)):
             n = len(source)
@@ -85,7 +104,7 @@ class Mixture:
                 {c: images_[i] for c, images_ in part["images"].items() if part["image_mask"][c][i]}
                 for part, i in rows
             ]
-            batch["images"], batch["image_mask"] = stack_images(seen)
+            batch["images"], batch["image_mask"] = stack_images(seen, self._cameras)
         return batch
 
 
@@ -190,11 +209,7 @@ class Loader:
 
     def _order(self, epoch: int) -> np.ndarray:
         if epoch != self._order_epoch:
-            if isinstance(self._source, Mixture):
-                self._order_now = self._source.order(self._seed, epoch)
-            else:
-                self._order_now = shuffled(len(self._source), self._seed, epoch)
-            self._order_epoch = epoch
+            self._order_now, self._order_epoch = order_of(self._source, self._seed, epoch), epoch
         return self._order_now
 
     def _load(self, indices: np.ndarray) -> Arrays:
@@ -206,12 +221,14 @@ class Loader:
 
     def _all_rows(self) -> dict[str, np.ndarray]:
         """What `transform` makes of every sample without its images, computed once."""
+        source = self._source
+        count = source.samples if isinstance(source, Mixture) else len(source)
 
         def rows(first: int) -> Arrays:
-            indices = np.arange(first, min(first + _CACHE_ROWS, len(self._source)))
-            return self._transform(self._source.batch(indices, images=False), indices)
+            indices = np.arange(first, min(first + _CACHE_ROWS, count))
+            return self._transform(source.batch(indices, images=False), indices)
 
-        parts = list(self._pool.map(rows, range(0, len(self._source), _CACHE_ROWS)))
+        parts = list(self._pool.map(rows, range(0, count, _CACHE_ROWS)))
         return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
 

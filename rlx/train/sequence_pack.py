@@ -31,6 +31,8 @@ from rlx.train.sequence import SequenceState, Stream
 from rlx.train.state import Report
 from rlx.types import Learner, PyTree
 
+AHEAD = 2  # calls whose batches wait on the devices
+
 
 class Feed(Protocol):
     """Where batches come from: the batch of gradient step s is a function of s alone."""
@@ -127,12 +129,19 @@ class Session:
         return Stream(jax.tree.map(put, taken), None)
 
     def chunk(self, state: SequenceState, n: np.int32) -> tuple[SequenceState, Report]:
-        """Take n gradient steps, as many calls as the batches handed over at once make them."""
-        left = int(n)
+        """Take n gradient steps, as many calls as the batches handed over at once make them.
+
+        Calls do not wait for each other: batches go to the devices while earlier ones are learned
+        from, but only `AHEAD` calls ahead, or a fast loader would fill the memory.
+        """
+        left, reports = int(n), []
         while left:
             count = min(left, self.feed.per_call)
+            if len(reports) > AHEAD:
+                jax.block_until_ready(reports.pop(0).alive)
             stream = self.stream(self.step, count)
             state, report = self.compiled.learn(state, stream, np.int32(count))
+            reports.append(report)
             self.step, left = self.step + count, left - count
         return state, report
 

@@ -226,6 +226,25 @@ def test_a_mixture_through_the_loader_resumes_and_fills_cameras():
         np.testing.assert_array_equal(next(loader)["index"], after)
 
 
+def test_a_batch_of_a_mixture_has_every_camera_whatever_is_in_it():
+    mixture = Mixture([source(8, images=True), source(8)], [1.0, 1.0])
+    alone = mixture.batch(np.arange(8, 12))
+    assert not alone["image_mask"]["base"].any() and not alone["images"]["base"].any()
+    assert alone["images"]["base"].shape == (4, 2, 2, 3)
+
+
+def test_cached_tokens_of_a_mixture_whose_epochs_are_shorter_than_its_sources():
+    mixture = Mixture([source(8), source(20)], [1.0, 0.1])
+    assert len(mixture) == 10 and mixture.samples == 28
+    transform = lambda batch, i: {"index": i, "state": batch["state"]}  # noqa: E731
+    with Loader(mixture, transform, 5, 1, cache_tokens=True) as loader:
+        batches = [next(loader) for _ in range(20)]
+    assert max(batch["index"].max() for batch in batches) > 10
+    for batch in batches:
+        own = np.where(batch["index"] < 8, batch["index"], batch["index"] - 8)
+        np.testing.assert_array_equal(batch["state"][:, 0], 2 * own)
+
+
 def test_bad_mixtures():
     with pytest.raises(ValueError, match="one weight > 0 per source, got 1 sources"):
         Mixture([source()], [1.0, 2.0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax
 import lerobot_sets
 import numpy as np
 import pytest
@@ -16,10 +17,14 @@ from rlx.infra.errors import ConfigError
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory):
-    rng = np.random.default_rng(0)
+    return written(tmp_path_factory.mktemp("set") / "lerobot", 5)
+
+
+def written(folder, hz, state=3):
+    rng = np.random.default_rng(hz)
     episodes = [
         lerobot_sets.Recorded(
-            rng.standard_normal((12, 3)).astype(np.float32),
+            rng.standard_normal((12, state)).astype(np.float32),
             rng.standard_normal((12, 2)).astype(np.float32).cumsum(0),
             rng.integers(0, 255, (12, 16, 16, 3), np.uint8),
             rng.integers(0, 255, (12, 16, 16, 3), np.uint8),
@@ -27,7 +32,7 @@ def recorded(tmp_path_factory):
         )
         for _ in range(4)
     ]
-    return lerobot_sets.write_v3(tmp_path_factory.mktemp("set") / "lerobot", episodes, 5)
+    return lerobot_sets.write_v3(folder, episodes, hz)
 
 
 def config(recorded, **changes):
@@ -51,6 +56,43 @@ def test_batches_of_recorded_data_have_all_that_the_model_wants(recorded):
     batches.close()
     assert first.images["wrist"].shape == (4, 8, 32, 32, 3)
     assert first.extras["actions"].shape == (4, 8, 5, 2)
+
+
+def test_a_mixture_of_rates_draws_by_weight_and_holds_out_of_each(recorded, tmp_path):
+    both = f"{recorded},{written(tmp_path / 'fast', 10)}"
+    own = config(both, data__horizon=4, data__weights=(1.0, 0.25), data__resident=False)
+    problem = load(own, 5, "bins")
+    assert len(problem.source) == 36 + 9 and problem.spec.action.shape == (4, 2)
+    assert {"top", "wrist"} <= problem.spec.obs.keys() and len(problem.test["prompt"]) == 24
+    found = []
+    for cached in (False, True):
+        own.data.cache_tokens = cached
+        batches = feed(own, problem)
+        found.append([batches.take(k, 1) for k in range(6)])
+        batches.close()
+    for one, other in zip(*found, strict=True):
+        jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"data__resident": False}, r"is of 10 Hz: --hz=10, or, for a mixture of rates"),
+        ({"data__horizon": 4}, "a mixture is handed over by a loader: --config.data.resident=fal"),
+        ({"data__weights": (1.0,)}, "data.weights has 1 entries for 2 data sets"),
+        ({"data__format": "lerobot,bridge,droid"}, "data.format has 3 entries for 2 data sets"),
+    ],
+)
+def test_bad_mixtures(recorded, tmp_path, changes, says):
+    both = f"{recorded},{written(tmp_path / 'fast', 10)}"
+    with pytest.raises(ConfigError, match=says):
+        vla_recorded.read(config(both, **changes), 5)
+
+
+def test_the_sets_of_a_mixture_have_one_shape(recorded, tmp_path):
+    both = f"{recorded},{written(tmp_path / 'wide', 5, state=4)}"
+    with pytest.raises(ConfigError, match=r"the sets of a mixture have as many state, got .*: 4"):
+        vla_recorded.read(config(both, data__resident=False), 5)
 
 
 def test_bad_settings_of_recorded_data(recorded, monkeypatch):

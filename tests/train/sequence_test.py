@@ -12,13 +12,15 @@ from jax.sharding import AbstractMesh
 from jax.sharding import PartitionSpec as P
 
 from experiments import vla
+from experiments.vla_session import session
 from rlx.data.loader import shuffled
 from rlx.infra import checkpoint
 from rlx.infra.errors import ConfigError, NaNError
+from rlx.infra.logging import Run
 from rlx.infra.sharding import fsdp_specs
 from rlx.train import sequence_checks
 from rlx.train.feed import Resident
-from rlx.train.sequence_pack import near_assets, same_assets
+from rlx.train.sequence_pack import AHEAD, near_assets, same_assets
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +69,24 @@ def test_stopped_in_the_middle_of_an_epoch_and_resumed_is_undisturbed(tmp_path, 
 def test_a_loader_and_rows_on_the_devices_teach_the_same(tmp_path, undisturbed):
     toys.train(toys.config(data__resident=False), tmp_path)
     same_params(tmp_path, undisturbed[0], rtol=0, atol=1e-6)
+
+
+def test_a_fast_loader_does_not_fill_the_devices(tmp_path):
+    """Batches that lie on the devices while the next ones are asked for, counted there."""
+    own = toys.config(data__resident=False, train__steps=40, train__log_every=40)
+    own.update_from_flattened_dict({"train.eval_every": 40, "checkpoint.every_steps": None})
+    with session(own, toys.problem(own)) as opened:
+        shape, take, seen = opened.feed.batch.tokens.shape, opened.feed.take, []
+
+        def counted(step, count):
+            held = {(opened.feed.per_call, *shape)}
+            seen.append(sum(x.shape in held and x.dtype == np.int32 for x in jax.live_arrays()))
+            return take(step, count)
+
+        opened.feed.take = counted
+        runs = [Run("s0", 0)]
+        assert opened.run(own, sequence_checks.plan(own), runs, tmp_path, [])["grad_steps"] == 40
+    assert len(seen) >= 10 and 0 < max(seen) <= 2 * (AHEAD + 1)  # tokens and segment of each
 
 
 def test_an_epoch_has_every_sample_once_and_depends_on_the_seed():

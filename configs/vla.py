@@ -151,7 +151,7 @@ DEMO = {
     "data.merges": 64,  # 1024 tokens over-merge: near-unique code words teach little
     "learner.batch_size": 32,
     "learner.lr": 4e-3,  # tried with FAST alone: 1e-3 learns less in so few steps
-    "learner.state_input": "numbers",  # digits as text take a small model much longer to read
+    "learner.state_input": "token",  # digits as text take a small model much longer to read
     "learner.schedule": "cosine",
     "learner.lr_end": 0.01,
     "learner.warmup_steps": 50,

@@ -24,7 +24,7 @@ def config(**changes: Any) -> ConfigDict:
             "train.steps": 12,
             "train.eval_every": 12,
             "checkpoint.every_steps": 5,
-            "learner.state_input": "numbers",
+            "learner.state_input": "token",
             **{name.replace("__", "."): value for name, value in changes.items()},
         }
     )

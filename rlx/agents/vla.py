@@ -55,7 +55,7 @@ def get_config() -> ConfigDict:
             expert="pi05",  # of the flow: pi0 or pi05
             expert_decoder="tiny_expert",  # same depth, kv and head_dim as `decoder`
             vocab_size=512,  # text and action tokens
-            state_input="text",  # part of the text, or numbers: one embedded token per number
+            state_input="text",  # digits of the text, or token: one, by a network of its own
             lr=1e-3,  # AdamW, peak
             schedule="constant",  # after the warm-up: constant or cosine
             warmup_steps=100,  # gradient steps

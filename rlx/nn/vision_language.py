@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -17,6 +18,23 @@ from rlx.ops.augment import augment, resize_with_pad
 from rlx.types import EnvSpec, PyTree
 
 
+class StateToken(nn.Module):
+    """The numbers of a state, normalised, as one token: `[B, S]` -> `[B, 1, width]` float32.
+
+    Two layers, so that what the numbers mean together is there for the decoder's first layer. The
+    first is drawn as wide as the numbers range (random features), the second keeps their scale.
+    """
+
+    width: int
+    hidden: int = 256
+
+    @nn.compact
+    def __call__(self, state: jax.Array) -> jax.Array:
+        unit = nn.initializers.normal(1.0)
+        wide = nn.Dense(self.hidden, kernel_init=unit, bias_init=unit, name="in")
+        return nn.Dense(self.width, name="out")(nn.gelu(wide(state)))[:, None]
+
+
 class Networks(NamedTuple):
     """Parameters are a dict of these names; `img` and `expert` only where they are used."""
 
@@ -24,7 +42,7 @@ class Networks(NamedTuple):
     img: ViT | None
     expert: ActionExpert | None
     cameras: tuple[str, ...]  # in the order of their tokens
-    numbers: bool = False  # the state is read as numbers, each a token of the prefix
+    state: StateToken | None = None  # of the prefix, where the state is not in the text
 
 
 class Sequence(NamedTuple):
@@ -46,10 +64,9 @@ def init(nets: Networks, key: jax.Array, spec: EnvSpec) -> PyTree:
     if nets.img is not None:
         size = nets.img.variant.image
         params["img"] = nets.img.init(keys[1], jnp.zeros((1, size, size, 3)))["params"]
-    if nets.numbers:
-        shape = (*spec.obs["state"].shape, v.width)
-        scale = jax.random.normal(jax.random.fold_in(key, 3), shape)
-        params["state"] = {"scale": scale, "bias": jnp.zeros(shape)}
+    if nets.state is not None:
+        state = jnp.zeros((1, *spec.obs["state"].shape))
+        params["state"] = nets.state.init(jax.random.fold_in(key, 3), state)["params"]
     if nets.expert is not None:
         slot = jnp.zeros((v.depth, 1, 1, v.kv, v.head_dim))
         actions = jnp.zeros((1, *spec.action.shape))
@@ -97,21 +114,21 @@ def sequence(
     image_mask: dict[str, jax.Array],
     state: jax.Array | None = None,
 ) -> Sequence:
-    """Embed the prepared `images`, the numbers of `state [B, S]` where they are read, and the text
-    (tokens, segment, mask_ar, each `[B, L]`) behind them.
+    """Embed the prepared `images`, `state [B, S]` where it is a token, and the text (tokens,
+    segment, mask_ar, each `[B, L]`) behind them.
 
-    Images and numbers belong to segment 1 and to the prefix; an image whose `image_mask [B]` is
+    Images and state belong to segment 1 and to the prefix; an image whose `image_mask [B]` is
     False is padding (cameras without a mask are there).
     """
     tokens, segment, mask_ar = text
     B, L = tokens.shape
     parts = [nets.llm.apply({"params": params["llm"]}, tokens, method="embed")]
     segments = [segment]
-    if nets.numbers:
-        own = params["state"]
-        number = need({"state": state}, "state", "extras")[..., None] * own["scale"] + own["bias"]
-        parts.insert(0, number.astype(parts[0].dtype))
-        segments.insert(0, jnp.ones(number.shape[:2], segment.dtype))
+    if nets.state is not None:
+        state = need({"state": state}, "state", "extras")
+        token = nets.state.apply({"params": params["state"]}, state)
+        parts.insert(0, token.astype(parts[0].dtype))
+        segments.insert(0, jnp.ones(token.shape[:2], segment.dtype))
     for name in reversed(nets.cameras):
         image = nets.img.apply({"params": params["img"]}, images[name])
         there = image_mask.get(name, jnp.ones((B,), bool)).astype(segment.dtype)

@@ -14,7 +14,7 @@ from rlx.nn.action_expert import ActionExpert
 from rlx.nn.lora import Lora
 from rlx.nn.speaking import vocabulary
 from rlx.nn.transformer import Decoder
-from rlx.nn.vision_language import Networks
+from rlx.nn.vision_language import Networks, StateToken
 from rlx.nn.vit import ViT
 from rlx.ops.action_tokens import Codec, Slots
 from rlx.ops.schedule import SCHEDULES
@@ -23,7 +23,7 @@ from rlx.types import EnvSpec
 CHOICES = {
     "head": ("tokens", "flow", "both"),
     "expert": action_expert.KINDS,
-    "state_input": ("text", "numbers"),
+    "state_input": ("text", "token"),
     "schedule": SCHEDULES,
     "dtype": ("float32", "bfloat16"),
     "frozen_dtype": ("float32", "bfloat16"),
@@ -80,8 +80,8 @@ def check(config: Any, spec: EnvSpec, slots: Slots | None, codec: Codec | None) 
             raise ValueError(f"camera {name!r} is an image (H, W, 3), got {spec.obs[name].shape}")
     if config.head != "tokens" and config.expert == "pi0" and "state" not in spec.obs:
         raise ValueError("learner.expert = 'pi0' reads the state, and spec.obs has none: use pi05")
-    if config.state_input == "numbers" and "state" not in spec.obs:
-        raise ValueError("learner.state_input = 'numbers' reads the state, and spec.obs has none")
+    if config.state_input == "token" and "state" not in spec.obs:
+        raise ValueError("learner.state_input = 'token' reads the state, and spec.obs has none")
     if config.head != "flow":
         _check_tokens(config, spec, slots, codec)
 
@@ -139,7 +139,8 @@ def build(config: Any, spec: EnvSpec) -> Networks:
         rank = lora(config, "expert_")
         A = spec.action.shape[1]
         expert = ActionExpert(small, config.expert, A, rank, dtype, config.remat)
-    return Networks(llm, img, expert, cameras(spec), config.state_input == "numbers")
+    state = StateToken(shape.width) if config.state_input == "token" else None
+    return Networks(llm, img, expert, cameras(spec), state)
 
 
 def lora(config: Any, prefix: str = "") -> Lora | None:

@@ -101,8 +101,8 @@ class Driver:
             if logged:
                 state = self.programs.fresh_metrics(state)
             evaluated = plan.done(step) or plan.crossed(plan.eval_every, before, step)
-            evaluation = self.programs.evaluate(state) if evaluated else None
             self.read(pending)  # of the chunk before, while this one runs
+            evaluation = self.programs.evaluate(state) if evaluated else None
             pending = Pending(before, step, grad_steps, n, logged, report, evaluation)
             every = self.clock.save_every
             due = overdue or (every and plan.crossed(every, before, step))

@@ -13,7 +13,8 @@ data/utd                    gradient steps per transition so far, those without 
 eval/return                 mean over one deterministic episode per evaluation start
 eval/return_iqm, _min       mean of the middle half, and the worst
 eval/length                 mean agent steps of those episodes
-time/env_steps_per_s        transitions of one run per second; time/updates_per_s: gradient steps
+time/env_steps_per_s        transitions of one run per second; time/updates_per_s: gradient steps;
+                            in a row with an evaluation its time counts too
 time/device_mem_gb          in use on the first device, where the backend says
 """
 

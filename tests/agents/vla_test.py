@@ -191,16 +191,18 @@ def test_moving_average_and_half_precision():
         np.testing.assert_array_equal(acting[path], leaf)
 
 
-def test_the_numbers_of_the_state_are_tokens_that_say_and_learn():
-    learner = toys.make(state_input="numbers")
+def test_the_state_is_a_token_that_says_and_learns():
+    learner = toys.make(state_input="token")
     state, batch = toys.begin(learner), toys.batch()
     own = state.params["state"]
-    nets = vla_settings.build(toys.config(state_input="numbers"), toys.spec())
+    nets = vla_settings.build(toys.config(state_input="token"), toys.spec())
     text = batch.tokens, batch.segment, batch.mask_ar
     seq = vl.sequence(nets, state.params, text, {}, {}, batch.extras["state"])
-    assert seq.offset == toys.S and seq.x.shape[1] == toys.L + toys.S
-    tokens = batch.extras["state"][..., None] * np.asarray(own["scale"]) + np.asarray(own["bias"])
-    np.testing.assert_allclose(seq.x[:, : toys.S], tokens, rtol=1e-6)
+    assert seq.offset == 1 and seq.x.shape[1] == toys.L + 1
+    x = batch.extras["state"] @ np.asarray(own["in"]["kernel"]) + np.asarray(own["in"]["bias"])
+    x = x / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
+    x = x @ np.asarray(own["out"]["kernel"]) + np.asarray(own["out"]["bias"])
+    np.testing.assert_allclose(seq.x[:, 0], x, rtol=1e-4, atol=1e-4)
     loss = lambda b: float(toys.jit(learner.td_loss)(state, b, toys.keys()))  # noqa: E731
     other = batch.replace(extras=batch.extras | {"state": -batch.extras["state"]})
     assert loss(other) != loss(batch)

@@ -39,8 +39,9 @@ offline-demo: setup
 vla-demo: setup
 	$(BIN)/python -m experiments.vla --demo
 
+# Most of the time is compilation, which fewer optimisations halve; slow tests train, they keep all.
 test: setup
-	$(CPU) $(BIN)/python -m pytest -n 2 -m "not slow"
+	$(CPU) XLA_FLAGS="$(XLA_FLAGS) --xla_backend_optimization_level=1" $(BIN)/python -m pytest -n 2 -m "not slow"
 	@echo "left for make test-slow: $$($(COUNT)) slow tests"
 
 test-slow: setup

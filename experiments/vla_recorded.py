@@ -7,9 +7,9 @@ from __future__ import annotations
 import numpy as np
 from ml_collections import ConfigDict
 
-from rlx.data import lerobot, oxe
 from rlx.data.chunks import Batch, ChunkSource, Source
 from rlx.data.loader import Mixture
+from rlx.data.recorded import Recording, open_set
 from rlx.infra.errors import ConfigError
 
 HELD = 20  # every such episode is kept out of training
@@ -27,14 +27,15 @@ def read(config: ConfigDict, hz: int) -> tuple[Source, Batch]:
         if len(given) not in (len(paths), {"format": 1, "weights": 0}[name]):
             raise ConfigError(f"data.{name} has {len(given)} entries for {len(paths)} data sets")
     formats *= len(paths) if len(formats) == 1 else 1
-    parts = [split(config, hz, *one) for one in zip(paths, formats, strict=True)]
+    recordings = [open_set(*one) for one in zip(paths, formats, strict=True)]
+    parts = [split(config, hz, *one) for one in zip(paths, recordings, strict=True)]
     source, test = parts[0]
     if len(parts) > 1:
         if data.resident:
             raise ConfigError("a mixture is handed over by a loader: --config.data.resident=false")
         sources, tests = zip(*parts)
         alike(paths, sources)
-        source = Mixture(sources, data.weights or [1.0] * len(paths))
+        source = Mixture(sources, data.weights or [own.weight for own in recordings])
         test = Mixture(tests, [1.0] * len(paths))
     count = min(TEST, len(test)) // config.mesh.shards * config.mesh.shards
     if not count:
@@ -45,29 +46,26 @@ def read(config: ConfigDict, hz: int) -> tuple[Source, Batch]:
     return source, test.batch(np.linspace(0, len(test) - 1, count).astype(int))
 
 
-def split(config: ConfigDict, hz: int, path: str, kind: str) -> tuple[ChunkSource, ChunkSource]:
+def split(
+    config: ConfigDict, hz: int, path: str, own: Recording
+) -> tuple[ChunkSource, ChunkSource]:
     """Return the chunks of a set's training episodes, and those of the others."""
     data = config.data
-    if kind == "lerobot":
-        store = lerobot.Store(path)
-        rate, still = store.fps, tuple(map(bool, data.zero_pad)) or None
-    else:
-        store = oxe.Store(path, kind)
-        rate, still = store.adapter.hz, store.adapter.still
-    if hz != rate and not ("," in data.path and data.horizon):
+    if hz != own.hz and not ("," in data.path and data.horizon):
         raise ConfigError(
-            f"data.hz = {hz}, but {path} is of {rate:g} Hz: --hz={rate:g}, or, for a mixture of "
-            "rates, data.horizon steps, whatever seconds these are"
+            f"data.hz = {hz}, but {path} is of {own.hz:g} Hz: --hz={own.hz:g}, or, for a "
+            "mixture of rates, data.horizon steps, whatever seconds these are"
         )
     size = None if data.image_size is None else (data.image_size, data.image_size)
-    numbers = np.arange(len(store.lengths))
+    still = own.still or tuple(map(bool, data.zero_pad)) or None
+    numbers = np.arange(len(own.store.lengths))
     if len(numbers) < 2:
         raise ConfigError(f"{path} has one episode: none can be held out")
     held = numbers % HELD == HELD - 1 if len(numbers) >= HELD else numbers == len(numbers) - 1
 
     def chunks(episodes: np.ndarray) -> ChunkSource:
         return ChunkSource(
-            store,
+            own.store,
             data.horizon or hz,
             zero_pad=still,
             delta=tuple(map(bool, data.delta)) or None,

@@ -10,6 +10,7 @@ from action_data import smooth
 
 from rlx.tokenizers import doctor
 from rlx.tokenizers.bins import BinningTokenizer
+from rlx.tokenizers.doctor import __main__ as command
 from rlx.tokenizers.fast import FastTokenizer
 from rlx.tokenizers.measure import measure
 
@@ -68,10 +69,10 @@ def test_command_line(tmp_path, capsys, how):
     else:
         np.savez(path, **{"actions" if how == "npz" else "moves": DATA, "other": DATA[:1]})
     key = ["--key=moves"] if how == "key" else []
-    assert doctor.main([str(path), "--json", "--horizon=6", *key]) == 0
+    assert command.main([str(path), "--json", "--horizon=6", *key]) == 0
     got = json.loads(capsys.readouterr().out)
     assert got["shape"] == [1000, 6, 4]
-    assert doctor.main([str(path), *key]) == 0
+    assert command.main([str(path), *key]) == 0
     said = capsys.readouterr().out
     assert "500 chunks of 12 steps x 4 dims; binning writes 48 tokens" in said
     assert "recommended: scale=" in said
@@ -81,7 +82,7 @@ def test_constant_dims_are_named(tmp_path, capsys):
     data = DATA.copy()
     data[..., 1] = 2.0
     np.save(tmp_path / "a.npy", data)
-    assert doctor.main([str(tmp_path / "a.npy")]) == 0
+    assert command.main([str(tmp_path / "a.npy")]) == 0
     assert "constant dims: [1]" in capsys.readouterr().out
 
 
@@ -99,5 +100,5 @@ def test_constant_dims_are_named(tmp_path, capsys):
 def test_bad_input(tmp_path, capsys, name, arrays, flags, says):
     if arrays:
         np.savez(tmp_path / name, **arrays)
-    assert doctor.main([str(tmp_path / name), *flags]) == 1
+    assert command.main([str(tmp_path / name), *flags]) == 1
     assert says in capsys.readouterr().err

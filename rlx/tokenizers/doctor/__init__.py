@@ -1,7 +1,4 @@
-"""Is FAST right for these actions, and with which settings?
-
-  python -m rlx.tokenizers.doctor actions.npy            array [episodes or chunks, T, A]
-  python -m rlx.tokenizers.doctor data.npz --key=actions --horizon=50 --json
+"""Is FAST right for these actions, and with which settings? `python -m rlx.tokenizers.doctor`.
 
 Fits on four fifths of the chunks, measures on the rest: tokens per chunk, error, clipping, chunks
 that do not come back in the public format and in ours; recommends scale, vocabulary and length.
@@ -9,19 +6,13 @@ that do not come back in the public format and in ours; recommends scale, vocabu
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
-import warnings
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from rlx.ops.action_tokens import decode_coefficients
 from rlx.tokenizers.bins import BinningTokenizer
-from rlx.tokenizers.chunks import as_chunks, pad
+from rlx.tokenizers.chunks import pad
 from rlx.tokenizers.fast import FastTokenizer
 from rlx.tokenizers.hf import HFFastTokenizer
 from rlx.tokenizers.measure import measure
@@ -32,36 +23,6 @@ MERGES = (0, 32, 128, 512)  # ids beside the alphabet
 VOCABULARIES = (1024, 2048)
 WORTH = 1.1  # a vocabulary is large enough if it needs at most so many times the fewest tokens
 AROUND = 2  # end marker and eos
-
-Read = Callable[[Path, str | None], np.ndarray]  # (path, key) -> [episodes, T, A]
-
-
-def read_array(path: Path, key: str | None = None) -> np.ndarray:
-    """Return the actions `[N, T, A]` in an .npy file, or under `key` (default: "actions", or the
-    only array) in an .npz file.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} not found: expected an .npy or .npz file")
-    found = np.load(path)
-    if isinstance(found, np.ndarray):
-        return found
-    key = key or ("actions" if "actions" in found.files else None)
-    if key is None and len(found.files) == 1:
-        key = found.files[0]
-    if key not in found.files:
-        raise ValueError(f"{path} has arrays {', '.join(found.files)}: name one with --key")
-    return found[key]
-
-
-def cut(episodes: np.ndarray, horizon: int | None) -> np.ndarray:
-    """Return whole pieces of `horizon` steps `[.., horizon, A]` of episodes `[N, T, A]`."""
-    chunks = as_chunks(episodes)
-    T, A = chunks.shape[1:]
-    if horizon is None:
-        return chunks
-    if not 1 <= horizon <= T:
-        raise ValueError(f"horizon is 1 to the {T} steps of an episode, got {horizon}")
-    return chunks[:, : T - T % horizon].reshape(-1, horizon, A)
 
 
 def diagnose(chunks: np.ndarray, rmse: float = 0.02, vocab_size: int = 1024) -> dict[str, Any]:
@@ -177,31 +138,3 @@ def text(found: dict[str, Any]) -> str:
         "on top)" + ("" if best["meets_rmse"] else "; NO scale meets the error asked for")
     )
     return "\n".join(lines)
-
-
-def main(argv: list[str] | None = None, read: Read = read_array) -> int:
-    """Run the command line; return the exit code. `read` brings other formats."""
-    parser = argparse.ArgumentParser(
-        prog="python -m rlx.tokenizers.doctor", description="Is FAST right for these actions?"
-    )
-    parser.add_argument("data", type=Path, help=".npy or .npz with actions [episodes, T, A]")
-    parser.add_argument("--key", help="array of an .npz file")
-    parser.add_argument("--horizon", type=int, help="cut episodes into chunks of so many steps")
-    parser.add_argument("--rmse", type=float, default=0.02, help="normalised error to stay under")
-    parser.add_argument("--vocab-size", type=int, default=1024)
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    args = parser.parse_args(argv)
-    try:
-        chunks = cut(read(args.data, args.key), args.horizon)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what they say is in the diagnosis
-            found = diagnose(chunks, args.rmse, args.vocab_size)
-    except (ValueError, FileNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    print(json.dumps(found) if args.json else text(found))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 from experiments import vla_result
 from experiments.vla_data import load
 from experiments.vla_session import session
-from rlx.infra import cli, errors, runtime
+from rlx.infra import cli, distributed, errors, runtime
 from rlx.infra.logging import Run
 from rlx.train import campaign, sequence_checks
 
@@ -72,7 +72,8 @@ def main(argv: list[str] | None = None) -> int:
         overwrite=options.overwrite,
         retry_failed=options.retry_failed,
     )
-    return code or vla_result.compare([own.workdir for own in entries], root)
+    workdirs = [own.workdir for own in entries]
+    return code or distributed.on_main(lambda: vla_result.compare(workdirs, root), "comparison")
 
 
 def entry(

@@ -286,6 +286,24 @@ def test_the_command_in_two_processes_writes_what_one_writes(tmp_path):
     assert len(config["launches"]) == 1 and len(config["launches"][0]["devices"]) == 8
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("resident", ["true", "false"])
+def test_sequences_in_two_processes_are_those_of_one(tmp_path, resident):
+    """Parameters lie in both; each hands over its part of a batch, or all of the rows."""
+    flags = ["--smoke", "--steps=6", "--config.mesh.data=2", "--config.mesh.fsdp=4"]
+    flags += [f"--config.data.resident={resident}", "--config.mesh.min_bytes=1"]
+    command = lambda n: ["-m", "experiments.vla", *flags, f"--workdir={tmp_path / n}"]  # noqa: E731
+    two, one = end(start(command("two")), 400), end(start(command("one"), 1, 8), 400)
+    assert [code for code, *_ in two + one] == [0, 0, 0], two + one
+    params = [checkpoint.read_params(next((tmp_path / n).glob("5hz_*"))) for n in ("two", "one")]
+    close = lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-5)  # noqa: E731
+    jax.tree.map(close, *params)
+    files = [f for f in tmp_path.rglob("*") if f.is_file() and "checkpoints" not in f.parts]
+    assert {"metrics.jsonl", "curve.csv", "compare.csv", "compare.png"} <= {f.name for f in files}
+    assert [f.name for f in files if not f.stat().st_mode & 0o044] == []
+    assert "success" in two[0][1] and "success" not in two[1][1]
+
+
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory):
     """The undisturbed run of two processes."""

@@ -3,7 +3,7 @@
 From a state at t a tree of `depth` levels grows by `simulations` walks. At a node of n visits one
   widens    draws one more child of p_t while it has fewer than ceil(sqrt(n + 1)), at most M, or
   selects   the child of largest  q~ + exploration sqrt(n) / (1 + n_child),
-            q~ its value scaled to [0, 1] over the level,
+            q~ its value scaled to [0, 1] over the tree below the root,
 and at the bottom backs up v there: q is the mean or the maximum of what came back, or the soft mean
 alpha log mean exp(q_child / alpha). Then the walk of most visits, or with alpha > 0 of chances
 ~ exp(q / alpha), is taken for `depth` steps, and a new tree grows where it ends.
@@ -112,8 +112,8 @@ def walked(
         children = tree.parent[:, :, d + 1] == node[:, :, None]
         allowed = jnp.minimum(jnp.ceil(jnp.sqrt(n + 1.0)), config.children)
         widen = jnp.sum(children, axis=2) < allowed
-        there = (tree.q[:, :, d + 1], tree.visits[:, :, d + 1], tree.parent[:, :, d + 1])
-        best = jnp.argmax(jnp.where(children, puct(*there, n, config), -jnp.inf), axis=2)
+        rank = puct(tree, d + 1, n, config)
+        best = jnp.argmax(jnp.where(children, rank, -jnp.inf), axis=2)
         new = Tree(y, at_y, v, v, jnp.zeros_like(n), jnp.where(widen, node, -1))
         tree = jax.tree.map(lambda leaf, made: leaf.at[:, :, d + 1, s].set(made), tree, new)
         return (tree, jnp.where(widen, s, best), bad + more), node
@@ -131,15 +131,15 @@ def taken(tree: PyTree, level: jax.Array, node: jax.Array) -> PyTree:
     return jax.tree.map(lambda leaf: row(leaf[:, :, level], node), tree)
 
 
-def puct(
-    q: jax.Array, visits: jax.Array, parent: jax.Array, n: jax.Array, config: Config
-) -> jax.Array:
-    """Selection score of the nodes of a level, `[B, N, S]`."""
-    real = (parent >= 0) & jnp.isfinite(q)
-    low = jnp.min(jnp.where(real, q, jnp.inf), axis=2, keepdims=True)
-    high = jnp.max(jnp.where(real, q, -jnp.inf), axis=2, keepdims=True)
-    scaled = jnp.where(real & (high > low), (q - low) / jnp.where(high > low, high - low, 1.0), 0.0)
-    return scaled + config.exploration * jnp.sqrt(n * 1.0)[:, :, None] / (1 + visits)
+def puct(tree: Tree, level: jax.Array, n: jax.Array, config: Config) -> jax.Array:
+    """Selection score `[B, N, S]` of the nodes of a level; their parents have n visits `[B, N]`."""
+    real = (tree.parent >= 0) & jnp.isfinite(tree.q)
+    low = jnp.min(jnp.where(real, tree.q, jnp.inf), axis=(2, 3))[..., None]
+    high = jnp.max(jnp.where(real, tree.q, -jnp.inf), axis=(2, 3))[..., None]
+    apart = jnp.where(high > low, high - low, 1.0)
+    scaled = jnp.where(real[:, :, level], (tree.q[:, :, level] - low) / apart, 0.0)
+    bonus = jnp.sqrt(n * 1.0)[:, :, None] / (1 + tree.visits[:, :, level])
+    return scaled + config.exploration * bonus
 
 
 def backed_up(tree: Tree, path: jax.Array, config: Config) -> Tree:

@@ -56,11 +56,16 @@ def test_a_search_schedule_looks_less_often():
 
 
 def test_selection_score_of_tree_search():
-    q = jnp.array([[[1.0, 3.0, 2.0, 9.0]]])
-    visits, parent = jnp.array([[[4, 1, 0, 0]]]), jnp.array([[[0, 0, 0, -1]]])
-    score = puct(q, visits, parent, jnp.array([[9]]), Config(exploration=0.5))
-    scaled = np.array([0.0, 1.0, 0.5])
+    """Values are scaled over the levels below the root; a place without a node counts nowhere."""
+    q = jnp.array([[[[7.0, 0, 0, 0], [1.0, 3.0, 2.0, 9.0], [5.0, -jnp.inf, 2.0, -4.0]]]])
+    visits = jnp.array([[[[9, 0, 0, 0], [4, 1, 0, 0], [1, 1, 1, 0]]]])
+    parent = jnp.array([[[[-1] * 4, [0, 0, 0, -1], [0, 0, 1, -1]]]])
+    tree = Tree(q, None, q, q, visits, parent)
+    score = puct(tree, 1, jnp.array([[9]]), Config(exploration=0.5))
+    scaled = (np.array([1.0, 3.0, 2.0]) - 1.0) / (5.0 - 1.0)
     np.testing.assert_allclose(score[0, 0, :3], scaled + 0.5 * 3 / (1 + np.array([4, 1, 0])))
+    below = puct(tree, 2, jnp.array([[4]]), Config(exploration=0.0))
+    np.testing.assert_allclose(below[0, 0, :3], [1.0, 0.0, 0.25])
 
 
 @pytest.mark.parametrize("backup", ["mean", "max", "soft"])

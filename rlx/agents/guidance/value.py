@@ -24,6 +24,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 from rlx.names import nearest
 from rlx.nn import chains
@@ -46,7 +47,7 @@ def get_config() -> ConfigDict:
             target="mc",  # mc, exp, soft_q or cep
             lr=1e-3,  # Adam
             alpha=1.0,  # temperature, in reward units
-            center=0.0,  # c of exp, about the largest reward: keeps exp in range
+            center=placeholder(float),  # c of exp, about the largest reward: keeps exp in range
             tau=0.01,  # Polyak step of the target of soft_q
             hidden=(128, 128, 128),  # widths
             time_features=16,  # sinusoids of t
@@ -62,6 +63,11 @@ def make(config: ConfigDict, spec: EnvSpec, axis_name: str | None = None) -> Lea
         near = nearest(str(config.target), TARGETS)[0]
         raise ValueError(
             f"learner.target is one of {', '.join(TARGETS)}, got {config.target!r}; nearest: {near}"
+        )
+    if config.target == "exp" and config.center is None:
+        raise ValueError(
+            "learner.target = 'exp' takes learner.center, about the largest reward: without it "
+            "exp(r / alpha) leaves the range of numbers"
         )
     hp = chains.settings(config, HP)
     x_spec, condition = spec.action, spec.obs

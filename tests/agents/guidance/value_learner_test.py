@@ -78,11 +78,16 @@ def test_losses_against_numpy():
 
 
 def test_the_exponential_regression_is_a_mean_over_rows_so_that_no_batch_moves_its_minimum():
-    learner, state = started("exp")
+    learner, state = started("exp", center=0.0)
     t, r, x = jnp.asarray([1, 2, 3, 1, 2, 3]), numbers(0, B), numbers(1, B, 2)
     loss = lambda i: learner.td_loss(state, toys.batch(seen(x[i], t[i]), reward=r[i]), keys())  # noqa: E731
     halves = loss(jnp.arange(3)), loss(jnp.arange(3, 6))
     np.testing.assert_allclose(loss(jnp.arange(6)), np.mean(halves), rtol=1e-5)
+
+
+def test_the_exponential_regression_wants_its_constant():
+    with pytest.raises(ValueError, match=r"learner.center, about the largest reward"):
+        started("exp")
 
 
 def test_only_soft_q_keeps_a_target_which_follows():
@@ -164,7 +169,7 @@ def test_regression_of_rewards_learns_their_mean_not_the_soft_value(problem):
 
 
 def test_regression_with_a_log_link_learns_the_soft_value(problem):
-    learner, state = trained(problem, "exp", 1000)
+    learner, state = trained(problem, "exp", 1000, center=1.0)
     assert errors(problem, learner, state, problem.soft) < 0.2
 
 

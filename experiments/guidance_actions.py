@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,30 +14,46 @@ from ml_collections import ConfigDict
 from experiments import guidance_measure as measure
 from experiments.guidance_ring import CENTERS, NEAR, reward, truth, velocity
 from rlx import agents
-from rlx.guidance import Config, flow, guide, posterior_mean
+from rlx.guidance import Config, GuidedOut, flow, guide, posterior_mean
 from rlx.infra.random import key_for, shard_keys
 from rlx.ops.flow import integrate
 from rlx.types import EnvSpec, PyTree, Spec, Transition
 
+METHODS = {  # name: method, its knob, what else is set, greedy
+    "best of N": ("bon", "particles", {}, True),
+    "soft best of N": ("soft_bon", "particles", {}, False),
+    "SVDD": ("svdd", "children", {"particles": 1}, False),
+    "SMC": ("smc", "particles", {}, False),
+    "twisted SMC": ("tds", "particles", {}, False),
+}
+
 
 def rows(config: ConfigDict, seed: int) -> Iterator[dict[str, Any]]:
-    """Every method, `config.groups` independent actions of each."""
-    process = flow(velocity, config.steps, (2,))
+    """Every method at the calls of best of `config.particles`, `config.groups` groups of each; then
+    the student, whose action costs one call.
+    """
+    process, alpha = flow(velocity, config.steps, (2,)), config.alpha
     value = posterior_mean(process, reward)
     keys = jax.random.split(jax.random.key(seed), config.groups)
-    N, alpha = config.particles, config.alpha
+
+    def run(keys: jax.Array, name: str, n: int) -> GuidedOut:
+        method, knob, more, greedy = METHODS[name]
+        own = {"alpha": 0.0 if greedy else alpha, knob: n} | more
+        return guide(keys, process, value, reward, Config(method=method, **own))
+
+    def calls_at(name: str, n: int) -> float:
+        out = jax.eval_shape(lambda keys: run(keys, name, n), keys[:1])
+        return measure.total(out.nfe.times(out.x0.shape[1]))
+
+    budget = calls_at("best of N", config.particles)
     yield {"method": "truth", "alpha": alpha, "reward": truth(alpha)}
-    for name, how in {
-        "pre-trained": Config(method="none", particles=1),
-        "best of N": Config(method="bon", particles=N),
-        "soft best of N": Config(method="soft_bon", particles=N, alpha=alpha),
-        "SVDD": Config(method="svdd", particles=1, children=N, alpha=alpha),
-        "SMC": Config(method="smc", particles=N, alpha=alpha),
-        "twisted SMC": Config(method="tds", particles=N, alpha=alpha),
-    }.items():
-        out = guide(keys, process, value, reward, how)
-        calls = measure.total(out.nfe.times(out.x0.shape[1]))
-        yield described(name, alpha, calls, np.asarray(out.x0))
+    out = guide(keys, process, value, reward, Config(method="none", particles=1))
+    yield described("pre-trained", alpha, measure.total(out.nfe), np.asarray(out.x0))
+    for name in METHODS:
+        n = measure.knob_for(budget, functools.partial(calls_at, name))
+        if n:
+            found = np.asarray(run(keys, name, n).x0)
+            yield described(name, alpha, calls_at(name, n), found)
     yield described("one-step student", alpha, 1.0, student(config, seed))
 
 

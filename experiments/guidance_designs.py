@@ -8,51 +8,56 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from ml_collections import ConfigDict
 
 from experiments import guidance_dna as dna
-from experiments import guidance_measure as measure
 from experiments import guidance_prior as prior
-from rlx.guidance import Config, GuidedOut, guide, one_token, posterior_mean
-from rlx.guidance.diagnostics import diversity
+from experiments import guidance_sequences as sequences
+from rlx.guidance import Calls, Config, GuidedOut, guide, one_token, posterior_mean
 from rlx.guidance.discrete import OneToken
-from rlx.guidance.types import Fn
+from rlx.guidance.types import Fn, Value
 
+EVOLVED = {"genetic algorithm": "ga", "refinement": "rerd"}
 METHODS = ("best of N", "genetic algorithm", "SVDD", "refinement")
 
 
 def settings(method: str, budget: int, length: int, fraction: float) -> Config:
     """A method that calls the reward about `budget` times, never more.
 
-    SVDD takes up to 20 children, then several designs. Refinement spends half on its first designs,
-    the genetic algorithm a tenth on samples; the rest are rounds.
+    SVDD takes up to 20 children, then several designs. The two that evolve a population have the
+    same one, of as many children each, from samples of the prior; the rest are rounds, which cost
+    refinement a call per child and step.
     """
     if method == "best of N":
         return Config(method="bon", particles=budget)
-    children = max(1, min(20, budget // length))
     if method == "SVDD":
+        children = max(1, min(20, budget // length))
         many = max(1, budget // (length * children))
         return Config(method="svdd", particles=many, children=children)
-    sites = max(round(fraction * length), 1)
-    if method == "genetic algorithm":
-        how = "ga"
-        many = max(2, min(16, budget // 10))
-        children = max(1, min(8, budget // (10 * many)))
-        each = many * children
-        rounds = (budget - many) // each
-    else:
-        how = "rerd"
-        children = max(1, min(10, budget // (2 * length)))
-        many = max(1, budget // (2 * length * children))
-        each = many * children * sites
-        rounds = (budget - many * children * length) // each
-    sizes = {"particles": many, "children": children, "rounds": max(1, rounds)}
-    return Config(method=how, fraction=fraction, **sizes)
+    many = max(2, min(16, budget // 32))
+    children = max(1, min(8, budget // (10 * many)))
+    each = many * children * (max(round(fraction * length), 1) if method == "refinement" else 1)
+    sizes = {"particles": many, "children": children, "rounds": max(1, (budget - many) // each)}
+    return Config(method=EVOLVED[method], fraction=fraction, **sizes)
+
+
+def designed(
+    keys: jax.Array, process: OneToken, value: Value, oracle: Fn, config: Config
+) -> GuidedOut:
+    """Run a method; populations begin with the same samples of the prior, whose calls count."""
+    if config.method not in EVOLVED.values():
+        return guide(keys, process, value, oracle, config)
+    start = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)
+    samples = Config(method="none", particles=config.particles)
+    designs = guide(start, process, value, oracle, samples).x0
+    out = guide(
+        keys, process, value, oracle, config, designs=designs
+    )  # rewards them again: counted once
+    return out.replace(nfe=out.nfe + Calls(model=process.steps))
 
 
 def rows(config: ConfigDict, denoiser: ConfigDict, seed: int) -> Iterator[dict[str, Any]]:
-    """Every method at every budget."""
+    """The prior itself, then every method at every budget."""
     length = config.length
     exact = config.network == "exact"
     network = prior.exact if exact else prior.trained(denoiser, length, seed)
@@ -60,28 +65,17 @@ def rows(config: ConfigDict, denoiser: ConfigDict, seed: int) -> Iterator[dict[s
     oracle, other = dna.reward(dna.guiding()), dna.reward(dna.held_out())
     value = posterior_mean(process, oracle, samples=0)
     ratio = reward_cost(process, oracle, config.groups)
+    reference = sequences.reference(length, oracle, other)
     keys = jax.random.split(jax.random.key(seed), config.groups)
+    jobs = [("pre-trained", 1, Config(method="none", particles=1))]
     for budget in config.budgets:
-        for method in METHODS:
-            how = settings(method, budget, length, config.fraction)
-            start = time.perf_counter()
-            out = jax.block_until_ready(guide(keys, process, value, oracle, how))
-            facts = {"method": method, "budget": budget, "seconds": time.perf_counter() - start}
-            yield facts | described(out, oracle, other, ratio)
-
-
-def described(out: GuidedOut, oracle: Fn, other: Fn, ratio: float) -> dict[str, Any]:
-    """The best design of each group, what it cost, and what an oracle says that did not guide."""
-    best = out.archive  # of all rounds, where there are several
-    if best is None:
-        best = out.x0[jnp.arange(len(out.x0)), out.reward.argmax(1)]
-    r, x, calls = np.asarray(oracle(best)), np.asarray(best), out.nfe.times(out.x0.shape[1])
-    row = {"reward_calls": calls.reward, "model_calls": calls.model, "reward_cost": ratio}
-    row |= {"calls": measure.total(calls, ratio), "groups": len(x)}
-    row |= measure.mean("reward", r) | measure.mean("held_out", np.asarray(other(best)))
-    row |= measure.mean("log_likelihood", prior.log_likelihood(x))
-    row["diversity"] = float(diversity(best))
-    return row | {"best": "".join(dna.BASES[base] for base in x[r.argmax()])}
+        jobs += [(m, budget, settings(m, budget, length, config.fraction)) for m in METHODS]
+    for method, budget, how in jobs:
+        start = time.perf_counter()
+        out = jax.block_until_ready(designed(keys, process, value, oracle, how))
+        spent = time.perf_counter() - start
+        facts = {"method": method, "budget": budget, "seconds_with_compile": spent}
+        yield facts | sequences.described(out, reference, ratio)
 
 
 def reward_cost(process: OneToken, oracle: Fn, groups: int) -> float:

@@ -67,8 +67,9 @@ def table(parts: dict[str, Sequence[Row]]) -> str:
     """Markdown: one table per part."""
     columns = {
         "beds": ("bed", "method", "values", "calls", "reward", "distance", "logZ", "groups"),
-        "designs": ("budget", "method", "reward_calls", "model_calls", "reward", "held_out",
-                    "log_likelihood", "diversity", "best"),
+        "designs": ("budget", "method", "reward_calls", "model_calls", "reward", "median", "q90",
+                    "held_out", "hacking", "log_likelihood", "kmer_correlation", "diversity",
+                    "unique", "best"),
         "actions": ("method", "calls", "reward", "on_data", "modes"),
     }  # fmt: skip
     lines = []

@@ -22,8 +22,9 @@ from experiments import (
     guidance_plot,
     guidance_prior,
     guidance_ring,
+    guidance_sequences,
 )
-from rlx.guidance import Calls, guide, one_token, posterior_mean
+from rlx.guidance import Calls, GuidedOut, one_token, posterior_mean
 from rlx.infra import config as configs
 from rlx.infra import errors
 
@@ -157,7 +158,47 @@ def test_no_method_calls_the_reward_more_often_than_it_may(budget, method):
 
 
 def sampled(process, value, oracle, how, keys):
-    return guide(keys, process, value, oracle, how)
+    return guidance_designs.designed(keys, process, value, oracle, how)
+
+
+@pytest.mark.parametrize("budget", [64, 256, 1024, 4096])
+def test_populations_that_are_compared_have_one_size_and_one_start(budget):
+    one, other = (guidance_designs.settings(m, budget, 24, 0.1) for m in guidance_designs.EVOLVED)
+    assert (one.particles, one.children) == (other.particles, other.children)
+
+
+def test_columns_of_designs_against_numpy():
+    rng = np.random.default_rng(0)
+    oracle = guidance_dna.reward(guidance_dna.guiding())
+    other = guidance_dna.reward(guidance_dna.held_out())
+    ref = guidance_sequences.reference(12, oracle, other)
+    x = rng.integers(0, 4, (6, 1, 12))
+    x[5] = x[4]
+    r = np.asarray(oracle(jnp.asarray(x)))
+    zeros = jnp.zeros((6,), int)
+    out = GuidedOut(
+        jnp.asarray(x), jnp.zeros((6, 1)), jnp.asarray(r), jnp.ones((1, 6)), zeros, zeros > 0,
+        nfe=Calls(model=3, reward=2),
+    )  # fmt: skip
+    row = guidance_sequences.described(out, ref, 0.5)
+    assert (
+        row["reward_calls"] == 2
+        and row["model_calls"] == 3
+        and row["unique"] == pytest.approx(5 / 6)
+    )
+    np.testing.assert_allclose(row["median"], np.median(r))
+    np.testing.assert_allclose(row["q90"], np.quantile(r, 0.9))
+    held = np.asarray(other(jnp.asarray(x)))[:, 0]
+    gain = (r[:, 0] - ref.scale[0]) / ref.scale[1]
+    gain -= (held - ref.other_scale[0]) / ref.other_scale[1]
+    np.testing.assert_allclose(row["hacking"], gain.mean(), rtol=1e-4)
+    words = np.zeros((2, 4, 4, 4))
+    sets = (x[:, 0], np.asarray(guidance_prior.draw(jax.random.key(0), 4_000, 12)))
+    for count, own in zip(words, sets, strict=True):
+        for a, b, c in np.stack([own[:, i : 10 + i].ravel() for i in range(3)], 1):
+            count[c, b, a] += 1
+    want = np.corrcoef(*words.reshape(2, -1))[0, 1]
+    np.testing.assert_allclose(row["kmer_correlation"], want, rtol=1e-6)
 
 
 def test_a_transformer_trains_on_the_prior_and_gives_logits():
@@ -253,8 +294,7 @@ def test_the_quick_command_ends_with_the_table_the_figure_and_their_paths(tmp_pa
     methods = {(row["bed"], row["method"]) for row in rows}  # but those beyond so small a budget
     for bed, method in product(("gaussian", "tokens"), ("truth", "best of N", "SVDD", "SMC")):
         assert (bed, method) in methods
-    assert {row["method"] for row in csv.DictReader((tmp_path / "designs.csv").open())} == set(
-        guidance_designs.METHODS
-    )
+    designs = list(csv.DictReader((tmp_path / "designs.csv").open()))
+    assert {row["method"] for row in designs} == {"pre-trained", *guidance_designs.METHODS}
     actions = list(csv.DictReader((tmp_path / "actions.csv").open()))
     assert float(actions[-1]["calls"]) == 1 and actions[-1]["method"] == "one-step student"

@@ -154,7 +154,8 @@ def test_pitfall_09_children_are_drawn_by_their_weights_not_by_argmax():
 def test_pitfall_10_weights_are_carried_when_nothing_is_resampled(potential):
     """And the end is the reward of the sample, not the running maximum: then log w is r / alpha."""
     out = run("fk", BED.value(0.5), 0.5, potential=potential, ess_fraction=0.0, last_resample=False)
-    r = np.asarray(out.reward, np.float64) / 0.5
+    r = np.asarray(REWARD(out.x0), np.float64) / 0.5
+    np.testing.assert_allclose(out.reward, REWARD(out.x0), atol=1e-6)
     np.testing.assert_allclose(out.logw - out.logw[:, :1], r - r[:, :1], atol=1e-3)
     np.testing.assert_allclose(np.exp(out.logw).mean(1), 1.0, rtol=1e-4)
 

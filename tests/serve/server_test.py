@@ -365,7 +365,7 @@ def test_the_command_serves_until_it_is_interrupted(tmp_path):
             reply = client.infer({"state": np.array([1, 2])})
             np.testing.assert_array_equal(reply["actions"], [[2, 3]])
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=30) == 130
+        assert process.wait(timeout=120) == 130
         assert process.stderr.read().strip() == "interrupted"
     finally:
         process.kill()

@@ -245,6 +245,8 @@ def _read_info(folder: Path) -> dict[str, Any]:
         raise ValueError(
             f"{path}: codebase_version is one of {', '.join(_VERSIONS)}, got {version}"
         )
+    if missing := [key for key in ("fps", "features", "data_path") if key not in info]:
+        raise ValueError(f"{path} lacks {', '.join(missing)}")
     return info
 
 

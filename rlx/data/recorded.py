@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rlx.data import lerobot, oxe
+from rlx.data import lerobot, oxe, rlds
 from rlx.data.chunks import ChunkSource, Store
 
 LEROBOT = "lerobot"
@@ -39,11 +39,14 @@ def kind_of(path: Path) -> str:
     """Return the format of a folder; ValueError where its name does not follow from its files."""
     if (path / "meta" / "info.json").is_file():
         return LEROBOT
-    if (path / "features.json").is_file():
+    if rlds.is_rlds(path):
         raise ValueError(
             f"{path} is RLDS: say with --format which robot's, of {', '.join(oxe.ADAPTERS)}"
         )
-    raise ValueError(f"{path} has neither meta/info.json (LeRobot) nor features.json (RLDS)")
+    raise ValueError(
+        f"{path} has neither meta/info.json (LeRobot) nor dataset_info.json and features.json "
+        "(RLDS, the folder of its version)"
+    )
 
 
 def action_chunks(
@@ -55,10 +58,19 @@ def action_chunks(
 ) -> np.ndarray:
     """Return chunks of actions `[B, T, A]` from all over a data set, at most `most`.
 
-    kind: None = by its files; horizon: None = one second; delta: see `ChunkSource`.
+    kind: None = by its files; horizon: None = one second; delta: see `ChunkSource`. ValueError
+    for actions that are not finite.
     """
     found = open_set(path, kind_of(path) if kind is None else kind)
     steps = round(found.hz) if horizon is None else horizon
     source = ChunkSource(found.store, steps, zero_pad=found.still, delta=delta)
     picked = np.random.default_rng(0).permutation(len(source))[:most]
-    return source.batch(np.sort(picked), images=False)["actions"]
+    batch = source.batch(np.sort(picked), images=False)
+    broken = ~np.isfinite(batch["actions"]).all((1, 2))
+    if broken.any():
+        episode, step = (int(batch[name][broken.argmax()]) for name in ("episode", "step"))
+        raise ValueError(
+            f"{path}: an action within {steps} steps of step {step} of episode {episode} is not "
+            "finite"
+        )
+    return batch["actions"]

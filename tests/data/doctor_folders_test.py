@@ -23,10 +23,10 @@ def motion(seed, dims=3):
     return np.float32(np.sin(2 * np.pi * turns * t + phase))
 
 
-def lerobot(folder, actions):
+def lerobot(folder, actions, write=lerobot_sets.write_v3):
     black = np.zeros((T, 8, 8, 3), np.uint8)
     episodes = [lerobot_sets.Recorded(a[:, :2] * 0.5, a, black, black, ["go"] * T) for a in actions]
-    return lerobot_sets.write_v3(folder, episodes, HZ)
+    return write(folder, episodes, HZ)
 
 
 def windows(actions, horizon=HZ):
@@ -40,14 +40,24 @@ def diagnosed(capsys, *argv):
     return json.loads(capsys.readouterr().out)
 
 
-def test_a_lerobot_set_is_read_as_the_chunks_of_a_second(tmp_path, capsys):
+def refused(capsys, *argv):
+    """What the command says, in its one line."""
+    assert main([*map(str, argv)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ") and str(argv[0]) in line
+    return line
+
+
+@pytest.mark.parametrize("write", [lerobot_sets.write_v2, lerobot_sets.write_v3])
+def test_a_lerobot_set_is_read_as_the_chunks_of_a_second(tmp_path, capsys, write):
     actions = [motion(seed) for seed in range(4)]
-    folder = lerobot(tmp_path / "set", actions)
+    folder = lerobot(tmp_path / "set", actions, write)
     np.testing.assert_array_equal(action_chunks(folder), windows(actions))
     np.save(tmp_path / "same.npy", windows(actions))
     found = diagnosed(capsys, folder)
     assert found == diagnosed(capsys, tmp_path / "same.npy")
-    assert found["constant_dims"] == [] and found["round_trip_failures"]["ours"] == 0
+    assert found["constant_dims"] == found["outliers"] == []
+    assert found["round_trip_failures"]["ours"] == 0
     assert diagnosed(capsys, folder, "--horizon=6")["shape"] == [4 * T, 6, 3]
 
 
@@ -68,10 +78,14 @@ def test_planted_faults_are_found(tmp_path, capsys):
         action[:, 1] = 0.25
     assert diagnosed(capsys, lerobot(tmp_path / "still", still))["constant_dims"] == [1]
     spiked = [motion(seed) for seed in range(4)]
-    spiked[2][7] *= 40  # beyond the quantiles that normalise
-    worst = lambda found: max(row["max_error"] for row in found["scales"])  # noqa: E731
-    honest = diagnosed(capsys, lerobot(tmp_path / "honest", [motion(seed) for seed in range(4)]))
-    assert worst(diagnosed(capsys, lerobot(tmp_path / "spiked", spiked))) > 10 * worst(honest)
+    spiked[2][7, 0] = 40  # beyond the quantiles that normalise
+    folder = lerobot(tmp_path / "spiked", spiked)
+    (outlier,) = diagnosed(capsys, folder)["outliers"]
+    low, high = np.quantile(windows(spiked)[..., 0], [0.01, 0.99])
+    assert outlier["dim"] == 0
+    assert outlier["largest"] == pytest.approx((80 - low - high) / (high - low), rel=0.1)
+    assert main([str(folder)]) == 0
+    assert "outliers: dim 0 goes to " in capsys.readouterr().out
 
 
 def test_rlds_is_read_by_the_robots_adapter(tmp_path, capsys):
@@ -91,25 +105,42 @@ def test_rlds_is_read_by_the_robots_adapter(tmp_path, capsys):
     assert chunks.shape == (3 * T, 5, 7)
     np.testing.assert_array_equal(chunks[:T, 0, 6], 1 - actions[0][:, 6])
     assert diagnosed(capsys, folder, "--format=bridge")["shape"] == [3 * T, 5, 7]
-    assert main([str(folder)]) == 1
-    assert "is RLDS: say with --format which robot's, of bridge, droid" in capsys.readouterr().err
+    assert "is RLDS: say with --format which robot's, of bridge" in refused(capsys, folder)
+    other = refused(capsys, folder, "--format=fractal")
+    assert "steps have no action/world_vector" in other
 
 
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
-        ([], "has neither meta/info.json (LeRobot) nor features.json (RLDS)"),
+        ([], "has neither meta/info.json (LeRobot) nor dataset_info.json and features.json (RLDS"),
         (["--format=lerobot"], "has no meta/info.json: it is no LeRobot data set"),
         (["--format=brige"], "unknown robot data set 'brige'; nearest: bridge"),
         (["--key=actions"], "is a folder: --key is for .npz files"),
     ],
 )
 def test_folders_that_are_no_data_set(tmp_path, capsys, flags, says):
-    assert main([str(tmp_path), *flags]) == 1
-    assert says in capsys.readouterr().err
+    assert says in refused(capsys, tmp_path, *flags)
 
 
-def test_options_of_folders_are_refused_for_arrays(tmp_path, capsys):
+def test_folders_that_are_damaged(tmp_path, capsys):
+    folder = lerobot(tmp_path / "set", [motion(seed) for seed in range(4)])
+    meta = folder / "meta/info.json"
+    whole = json.loads(meta.read_text())
+    meta.write_text(json.dumps({key: whole[key] for key in whole if key != "fps"}))
+    assert refused(capsys, folder).endswith(f"{meta} lacks fps")
+    meta.write_text("{")
+    assert "Expecting property name" in refused(capsys, folder)
+    broken = [motion(seed) for seed in range(4)]
+    broken[2][7, 1] = np.nan
+    said = refused(capsys, lerobot(tmp_path / "nan", broken))
+    assert "an action within 4 steps of step 4 of episode 2 is not finite" in said
+
+
+def test_options_of_folders_and_of_arrays(tmp_path, capsys):
     np.save(tmp_path / "a.npy", np.zeros((10, 4, 2)))
-    assert main([str(tmp_path / "a.npy"), "--delta=1,0"]) == 1
-    assert "--delta is for folders" in capsys.readouterr().err
+    assert "--delta is for folders" in refused(capsys, tmp_path / "a.npy", "--delta=1,0")
+    with pytest.raises(SystemExit) as end:
+        main([str(tmp_path), "--delta=1,yes"])
+    assert end.value.code == 2
+    assert "a 0 or 1 for each action, like 1,1,0, not '1,yes'" in capsys.readouterr().err

@@ -13,6 +13,7 @@ from rlx.tokenizers.bins import BinningTokenizer
 from rlx.tokenizers.doctor import __main__ as command
 from rlx.tokenizers.fast import FastTokenizer
 from rlx.tokenizers.measure import measure
+from rlx.tokenizers.stats import NormStats
 
 DATA = smooth(500, 12, 4, 0)
 
@@ -100,5 +101,32 @@ def test_constant_dims_are_named(tmp_path, capsys):
 def test_bad_input(tmp_path, capsys, name, arrays, flags, says):
     if arrays:
         np.savez(tmp_path / name, **arrays)
-    assert command.main([str(tmp_path / name), *flags]) == 1
-    assert says in capsys.readouterr().err
+    assert command.main([str(tmp_path / name), *flags]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ") and str(tmp_path / name) in line and says in line
+
+
+@pytest.mark.parametrize("content", [b"", b"no array", b"PK\x03\x04 torn"])
+def test_files_that_are_no_arrays(tmp_path, capsys, content):
+    path = tmp_path / "a.npy"
+    path.write_bytes(content)
+    assert command.main([str(path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {path} is no .npy or .npz file of numbers: ")
+
+
+def test_outliers_are_named_and_honest_data_have_none(found):
+    assert found["outliers"] == found["constant_dims"] == []
+    assert "outliers" not in doctor.text(found) and "constant" not in doctor.text(found)
+    data = DATA.copy()
+    data[7, 3, 2] = 1e3
+    planted = doctor.diagnose(data)
+    (row,) = planted["outliers"]
+    stats = NormStats.fit(data)
+    assert row["dim"] == 2
+    want = (1e3 - stats.offset[2]) / stats.scale[2]
+    assert row["largest"] == pytest.approx(want, rel=0.1)  # statistics are of four fifths
+    assert f"outliers: dim 2 goes to {row['largest']:.1f}" in doctor.text(planted)
+    data[7, 3, 2] = np.nan
+    with pytest.raises(ValueError, match="sample 7, step 3, dim 2 is nan"):
+        doctor.diagnose(data)

@@ -12,7 +12,7 @@ import numpy as np
 
 from rlx.ops.action_tokens import decode_coefficients
 from rlx.tokenizers.bins import BinningTokenizer
-from rlx.tokenizers.chunks import pad
+from rlx.tokenizers.chunks import as_chunks, pad
 from rlx.tokenizers.fast import FastTokenizer
 from rlx.tokenizers.hf import HFFastTokenizer
 from rlx.tokenizers.measure import measure
@@ -23,18 +23,21 @@ MERGES = (0, 32, 128, 512)  # ids beside the alphabet
 VOCABULARIES = (1024, 2048)
 WORTH = 1.1  # a vocabulary is large enough if it needs at most so many times the fewest tokens
 AROUND = 2  # end marker and eos
+FAR = 5.0  # of half the width between the quantiles: beyond it no tail lies, but faults do
 
 
 def diagnose(chunks: np.ndarray, rmse: float = 0.02, vocab_size: int = 1024) -> dict[str, Any]:
     """Return all figures of chunks `[B, T, A]`; `rmse` is the normalised error to stay under.
 
-    ValueError for fewer than ten chunks.
+    ValueError for fewer than ten chunks, and for numbers that are not finite.
     """
+    chunks = as_chunks(chunks)
     if len(chunks) < 10:
         raise ValueError(f"a diagnosis needs at least 10 chunks, got {len(chunks)}")
     mixed = np.random.default_rng(0).permutation(len(chunks))
     held_out, rest = chunks[mixed[: len(chunks) // 5]], chunks[mixed[len(chunks) // 5 :]]
-    bins = BinningTokenizer.fit(rest)
+    bins, stats = BinningTokenizer.fit(rest), NormStats.fit(rest)
+    largest = np.abs(stats.normalize(chunks)).max((0, 1))
     sweep = [_at_scale(rest, held_out, scale, vocab_size) for scale in SCALES]
     fine = [row for row in sweep if row["rmse"] <= rmse]
     chosen = fine[0] if fine else min(sweep, key=lambda row: row["rmse"])
@@ -44,7 +47,11 @@ def diagnose(chunks: np.ndarray, rmse: float = 0.02, vocab_size: int = 1024) -> 
     size = next(row for row in sizes if row["mean_tokens"] <= WORTH * fewest)
     return {
         "shape": list(chunks.shape),
-        "constant_dims": np.flatnonzero(NormStats.fit(rest).constant).tolist(),
+        "constant_dims": np.flatnonzero(stats.constant).tolist(),
+        "outliers": [
+            {"dim": int(dim), "largest": float(largest[dim])}
+            for dim in np.flatnonzero(largest > FAR)
+        ],
         "binning": measure(bins, held_out),
         "scales": sweep,
         "vocabularies": sizes,
@@ -115,6 +122,8 @@ def text(found: dict[str, Any]) -> str:
     lines = [f"{B} chunks of {T} steps x {A} dims; binning writes {bins['mean_tokens']:.0f} tokens"]
     if found["constant_dims"]:
         lines.append(f"constant dims: {found['constant_dims']}")
+    for dim, value in (row.values() for row in found["outliers"]):
+        lines.append(f"outliers: dim {dim} goes to {value:.1f}, where 98 % of it lie within 1")
     head = f"{'scale':>7} {'alphabet':>9} {'tokens':>7} {'99.9 %':>7} {'ratio':>6}"
     lines.append(f"{head} {'rmse':>8} {'clipped':>8} {'failed':>7}")
     for row in found["scales"]:

@@ -4,6 +4,7 @@ python -m rlx.tokenizers.doctor actions.npy            array [episodes or chunks
 python -m rlx.tokenizers.doctor data.npz --key=actions --horizon=50 --json
 python -m rlx.tokenizers.doctor FOLDER                 LeRobot 2.x or 3.0, chunks of one second
 python -m rlx.tokenizers.doctor FOLDER --format=bridge --delta=1,1,0   RLDS of that robot
+Exit code 2, with one line that names the data, where they cannot be read.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import json
 import sys
 import warnings
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -28,8 +30,7 @@ def read(args: argparse.Namespace) -> np.ndarray:
 
         if args.key:
             raise ValueError(f"{args.data} is a folder: --key is for .npz files")
-        delta = None if args.delta is None else [flag == "1" for flag in args.delta.split(",")]
-        return action_chunks(args.data, args.format, args.horizon, delta)
+        return action_chunks(args.data, args.format, args.horizon, args.delta)
     for name in (name for name, given in flags.items() if given):
         raise ValueError(f"{name} is for folders, {args.data} is none")
     return cut(read_array(args.data, args.key), args.horizon)
@@ -41,7 +42,10 @@ def read_array(path: Path, key: str | None = None) -> np.ndarray:
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path} not found: expected an .npy or .npz file, or a folder")
-    found = np.load(path)
+    try:
+        found = np.load(path)
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} is no .npy or .npz file of numbers: {error}") from error
     if isinstance(found, np.ndarray):
         return found
     key = key or ("actions" if "actions" in found.files else None)
@@ -63,6 +67,14 @@ def cut(episodes: np.ndarray, horizon: int | None) -> np.ndarray:
     return chunks[:, : T - T % horizon].reshape(-1, horizon, A)
 
 
+def mask(text: str) -> list[bool]:
+    """Return "1,1,0" as flags."""
+    flags = text.split(",")
+    if not set(flags) <= {"0", "1"}:
+        raise argparse.ArgumentTypeError(f"a 0 or 1 for each action, like 1,1,0, not {text!r}")
+    return [flag == "1" for flag in flags]
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     parser = argparse.ArgumentParser(
@@ -72,7 +84,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--key", help="array of an .npz file")
     parser.add_argument("--format", help="of a folder: lerobot, or a name of rlx/data/oxe.py")
     parser.add_argument("--horizon", type=int, help="steps of a chunk; folders: one second")
-    parser.add_argument("--delta", help="1,1,0: actions to take as differences to the state")
+    parser.add_argument("--delta", type=mask, help="1,1,0: actions that become state differences")
     parser.add_argument("--rmse", type=float, default=0.02, help="normalised error to stay under")
     parser.add_argument("--vocab-size", type=int, default=1024)
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -82,9 +94,11 @@ def main(argv: list[str] | None = None) -> int:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what they say is in the diagnosis
             found = diagnose(chunks, args.rmse, args.vocab_size)
-    except (ValueError, FileNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    except (ValueError, OSError) as error:
+        says = " ".join(str(error).split())
+        named = says if str(args.data) in says else f"{args.data}: {says}"
+        print(f"error: {named}", file=sys.stderr)
+        return 2
     print(json.dumps(found) if args.json else text(found))
     return 0
 

@@ -53,12 +53,12 @@ class BinningTokenizer:
         allow_any_shape: bool = False,
     ) -> Self:
         """Take the statistics of chunks `[B, T, A]`, or of a list of such."""
-        if n_bins < 2:
+        if n_bins < 2 or n_bins != int(n_bins):
             raise ValueError(f"n_bins is an integer >= 2, got {n_bins}")
         groups = as_groups(actions)
         horizon, action_dim = (None, None) if allow_any_shape else fitted_shape(groups)
         stats = fit_stats(groups, norm_mode) if norm_mode else None
-        return cls(n_bins, horizon, action_dim, stats)
+        return cls(int(n_bins), horizon, action_dim, stats)
 
     @property
     def vocab_size(self) -> int:

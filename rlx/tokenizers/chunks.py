@@ -56,6 +56,12 @@ def as_groups(actions: Any) -> list[np.ndarray]:
     return groups
 
 
+def check_scale(scale: float) -> None:
+    """Raise ValueError for steps per unit that are none."""
+    if not 0 < scale < np.inf:
+        raise ValueError(f"scale is a number > 0, got {scale}")
+
+
 def fit_stats(groups: list[np.ndarray], mode: str) -> NormStats:
     """Return the statistics of all steps of all groups of chunks."""
     steps = [group.reshape(-1, group.shape[-1]) for group in groups]

@@ -28,6 +28,7 @@ from rlx.tokenizers.chunks import (
     Ids,
     as_chunks,
     as_groups,
+    check_scale,
     check_shape,
     decode_ids,
     fit_stats,
@@ -83,8 +84,7 @@ class FastTokenizer:
         normalised already. ValueError if a setting is out of range or the alphabet does not fit
         into `vocab_size`.
         """
-        if not scale > 0:
-            raise ValueError(f"scale is a number > 0, got {scale}")
+        check_scale(scale)
         if order not in ORDERS:
             raise ValueError(f"order is one of {', '.join(ORDERS)}, got {order!r}")
         if clip is not None and not clip > 0:
@@ -99,7 +99,7 @@ class FastTokenizer:
             warnings.warn("every coefficient rounds to 0: one symbol, no merges", stacklevel=2)
         if vocab_size is None:
             vocab_size = alphabet
-        if alphabet > vocab_size:
+        if alphabet > min(vocab_size, bpe.MOST):
             raise ValueError(_too_small(vocab_size, bound, scale))
         words = [word for Q in found for word in _words(Q, bound, order, eob)]
         merges = bpe.train(words, alphabet, vocab_size)
@@ -256,10 +256,15 @@ def _words(Q: np.ndarray, bound: int, order: str, eob: bool) -> list[str]:
 
 
 def _too_small(vocab_size: int, bound: int, scale: float) -> str:
-    fitting = scale * ((vocab_size - 1) // 2) / bound
+    alphabet, most = 2 * bound + 1, min(vocab_size, bpe.MOST)
+    lower = f"scale <= {scale * ((most - 1) // 2) / bound:.3g}"
+    if alphabet > bpe.MOST:
+        return (
+            f"{alphabet} coefficients are more than {bpe.MOST}, the largest alphabet; use {lower}"
+        )
     return (
-        f"vocab_size {vocab_size} is smaller than the alphabet of {2 * bound + 1} coefficients; "
-        f"use vocab_size >= {2 * bound + 1} or scale <= {fitting:.3g}"
+        f"vocab_size {vocab_size} is smaller than the alphabet of {alphabet} coefficients; "
+        f"use vocab_size >= {alphabet} or {lower}"
     )
 
 

@@ -26,6 +26,7 @@ from rlx.tokenizers.chunks import (
     Ids,
     as_chunks,
     as_groups,
+    check_scale,
     check_shape,
     decode_ids,
     fit_stats,
@@ -76,7 +77,11 @@ class HFFastTokenizer:
         strict: bool | str = True,
         allow_any_shape: bool = False,
     ) -> HFFastTokenizer:
-        """Train as the reference does on chunks `[B, T, A]`, or on a list of such."""
+        """Train as the reference does on chunks `[B, T, A]`, or on a list of such.
+
+        ValueError if a setting is out of range or the coefficients do not fit into `vocab_size`.
+        """
+        check_scale(scale)
         groups = as_groups(actions)
         stats = fit_stats(groups, norm_mode) if norm_mode else None
         found = [_coefficients(normal(group, stats), scale) for group in groups]
@@ -87,6 +92,8 @@ class HFFastTokenizer:
                 f"vocab_size {vocab_size} is smaller than the range of {high - low} coefficients; "
                 f"use vocab_size >= {high - low} or scale <= {fitting:.3g}"
             )
+        if high == low:
+            warnings.warn("every coefficient rounds to the same: one symbol", stacklevel=2)
         if high - low + TIGHT > vocab_size:
             warnings.warn(
                 f"{high - low} coefficients leave fewer than {TIGHT} of {vocab_size} ids to merges",

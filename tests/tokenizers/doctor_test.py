@@ -57,6 +57,13 @@ def test_round_trips(found):
     assert small["round_trip_failures"]["reference_format"] is None
 
 
+def test_long_chunks_leave_out_scales_whose_alphabet_is_too_large():
+    data = np.random.default_rng(0).uniform(1, 2, (20, 3000, 1))
+    data[:10] *= -1  # the mean of a chunk is far from that of the set
+    tried = [row["scale"] for row in doctor.diagnose(data)["scales"]]
+    assert tried == [2, 5, 10, 20]
+
+
 def test_an_error_that_no_scale_meets():
     best = doctor.diagnose(DATA, rmse=1e-6)["recommended"]
     assert best["scale"] == 50 and not best["meets_rmse"]

@@ -234,32 +234,19 @@ def test_short_generations_need_an_end_of_block():
     assert not valid.any() and (info["padded"] > 0).all()
 
 
-NAN = DATA[:3].copy()
-NAN[2, 4, 1] = np.nan
 BAD = [
-    (lambda t: t.encode(NAN), "sample 2, step 4, dim 1 is nan"),
-    (lambda t: t.encode(np.where(np.isnan(NAN), np.inf, NAN)), "dim 1 is inf"),
-    (
-        lambda t: t.encode(DATA[:, :19]),
-        r"\[T, A\] = \[19, 7\], the tokenizer was fitted on \[20, 7\]",
-    ),
-    (lambda t: t.encode(DATA[..., :6]), r"\[20, 6\]"),
-    (lambda t: t.encode(np.zeros(7)), r"\[B, T, A\] or \[T, A\], got shape \(7,\)"),
     (lambda t: t.encode(np.zeros((2, 0, 7))), "no numbers"),
-    (lambda t: t.decode([[1]], horizon=10), r"\[10, 7\], the tokenizer was fitted on \[20, 7\]"),
     (lambda t: t.decode([[1]], on_error="panic"), "one of repair, hold, zeros, raise, got 'panic'"),
     (lambda t: t.decode([[1]], on_error="hold"), "needs fallback="),
     (lambda t: t.decode(np.zeros(3, int)), r"ids are integers \[B, L\]"),
     (lambda t: t.decode(np.zeros((1, 3))), r"ids are integers \[B, L\], got float64"),
-    (lambda t: FastTokenizer.fit(DATA[:1]), "at least 2 chunks, got 1"),
-    (lambda t: FastTokenizer.fit(DATA[:0]), "at least 2 chunks, got 0"),
-    (lambda t: FastTokenizer.fit(NAN), "not finite"),
     (lambda t: FastTokenizer.fit([DATA, DATA[..., :2]]), "differ in action dims"),
     (lambda t: FastTokenizer.fit(DATA, scale=0), "scale is a number > 0, got 0"),
     (lambda t: FastTokenizer.fit(DATA, order="random"), "order is one of time, dim, got 'random'"),
     (lambda t: FastTokenizer.fit(DATA, clip=-1.0), "clip is a number > 0 or None, got -1.0"),
     (lambda t: DctNoBpeTokenizer.fit(DATA, eob=True), "without merges eob cannot be chosen"),
     (lambda t: BinningTokenizer.fit(DATA, n_bins=1), "n_bins is an integer >= 2, got 1"),
+    (lambda t: BinningTokenizer.fit(DATA, n_bins=2.5), "n_bins is an integer >= 2, got 2.5"),
     (lambda t: tk.make("fats", DATA), "unknown tokenizer 'fats'; expected one of fast"),
     (lambda t: tk.make("fsq", DATA), r"train rlx\.agents\.fsq"),
     (lambda t: bpe.train([], 30_000, 40_000), "at most 4096 symbols, got 30000"),
@@ -272,16 +259,6 @@ BAD = [
 def test_bad_input(tokenizer, call, says):
     with pytest.raises(ValueError, match=says):
         call(tokenizer)
-
-
-def test_an_alphabet_too_large_names_what_would_fit():
-    with pytest.raises(ValueError, match=r"smaller than the alphabet of (\d+)") as caught:
-        FastTokenizer.fit(DATA, scale=10, vocab_size=100)
-    words = str(caught.value).replace(",", " ").split()
-    least = int(words[words.index(">=") + 1])
-    scale = float(words[words.index("<=") + 1])
-    assert FastTokenizer.fit(DATA, scale=10, vocab_size=least).vocab_size == least
-    assert FastTokenizer.fit(DATA, scale=scale * 0.99, vocab_size=100).vocab_size == 100
 
 
 def test_no_shape_is_remembered():
@@ -299,8 +276,7 @@ def test_no_shape_is_remembered():
             call()
 
 
-def test_one_chunk_may_come_without_a_batch(tokenizer):
-    assert tokenizer.encode(HELD_OUT[0]) == tokenizer.encode(HELD_OUT[:1])
+def test_no_chunks_at_all(tokenizer):
     assert tokenizer.encode(HELD_OUT[:0]) == []
     assert tokenizer.decode([])[0].shape == (0, T, A)
 

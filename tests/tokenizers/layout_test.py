@@ -166,6 +166,11 @@ def test_an_empty_prompt_is_allowed_and_said_once(layout):
     with pytest.warns(UserWarning, match="a prompt is empty") as caught:
         layout.encode(["", "  "], STATES[:2], ACTIONS[:2])
     assert len(caught) == 1
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        for _ in range(3):  # one place in the program
+            layout.encode([""], STATES[:1], ACTIONS[:1])
+    assert len(caught) == 1
 
 
 BAD = [

@@ -38,7 +38,8 @@ def diagnose(chunks: np.ndarray, rmse: float = 0.02, vocab_size: int = 1024) -> 
     held_out, rest = chunks[mixed[: len(chunks) // 5]], chunks[mixed[len(chunks) // 5 :]]
     bins, stats = BinningTokenizer.fit(rest), NormStats.fit(rest)
     largest = np.abs(stats.normalize(chunks)).max((0, 1))
-    sweep = [_at_scale(rest, held_out, scale, vocab_size) for scale in SCALES]
+    tried = (_at_scale(rest, held_out, scale, vocab_size) for scale in SCALES)
+    sweep = [row for row in tried if row is not None]
     fine = [row for row in sweep if row["rmse"] <= rmse]
     chosen = fine[0] if fine else min(sweep, key=lambda row: row["rmse"])
     scale = chosen["scale"]
@@ -70,8 +71,12 @@ def diagnose(chunks: np.ndarray, rmse: float = 0.02, vocab_size: int = 1024) -> 
 
 def _at_scale(
     rest: np.ndarray, held_out: np.ndarray, scale: float, vocab_size: int
-) -> dict[str, float]:
-    tokenizer = FastTokenizer.fit(rest, scale=scale, vocab_size=None)
+) -> dict[str, float] | None:
+    """Figures of a scale; None where long chunks have more coefficients than an alphabet holds."""
+    try:
+        tokenizer = FastTokenizer.fit(rest, scale=scale, vocab_size=None)
+    except ValueError:
+        return None
     alphabet = tokenizer.vocab_size
     tokenizer = FastTokenizer.fit(rest, scale=scale, vocab_size=max(vocab_size, alphabet))
     return {

@@ -15,25 +15,13 @@ import numpy as np
 
 from rlx.ops.action_tokens import Codec
 from rlx.tokenizers import files
-from rlx.tokenizers.chunks import (
-    Decoded,
-    Ids,
-    as_chunks,
-    as_groups,
-    check_shape,
-    decode_ids,
-    fit_stats,
-    fitted_shape,
-    normal,
-    resolve_shape,
-    rows,
-    scale_and_offset,
-)
+from rlx.tokenizers.chunks import as_groups, fit_stats, fitted_shape, rows
+from rlx.tokenizers.coded import Coded
 from rlx.tokenizers.stats import NormStats
 
 
 @dataclass(frozen=True, eq=False)
-class BinningTokenizer:
+class BinningTokenizer(Coded):
     """T A tokens per chunk; made by `fit` or `load`. stats None: actions come normalised."""
 
     n_bins: int = 256
@@ -56,9 +44,8 @@ class BinningTokenizer:
         if n_bins < 2 or n_bins != int(n_bins):
             raise ValueError(f"n_bins is an integer >= 2, got {n_bins}")
         groups = as_groups(actions)
-        horizon, action_dim = (None, None) if allow_any_shape else fitted_shape(groups)
-        stats = fit_stats(groups, norm_mode) if norm_mode else None
-        return cls(int(n_bins), horizon, action_dim, stats)
+        shape, stats = fitted_shape(groups, allow_any_shape), fit_stats(groups, norm_mode)
+        return cls(int(n_bins), *shape, stats)
 
     @property
     def vocab_size(self) -> int:
@@ -67,29 +54,11 @@ class BinningTokenizer:
 
     def encode(self, actions: Any, *, normalized: bool = False) -> list[list[int]]:
         """Return the T A ids of each chunk of `actions [B, T, A]`."""
-        chunks = as_chunks(actions)
-        check_shape(chunks.shape[1:], (self.horizon, self.action_dim))
-        x = normal(chunks, None if normalized else self.stats)
-        return rows(self.digits(x)).tolist()
-
-    def decode(
-        self,
-        ids: Ids,
-        *,
-        horizon: int | None = None,
-        action_dim: int | None = None,
-        normalized: bool = False,
-        on_error: str = "repair",
-        fallback: np.ndarray | None = None,
-    ) -> Decoded:
-        """Return actions `[B, T, A]` float32, valid `[B]` and info; see `chunks.settle`."""
-        codec = self.codec(horizon, action_dim, normalized=normalized)
-        return decode_ids(codec, ids, on_error, fallback)
+        return rows(self.digits(self.normal(actions, normalized))).tolist()
 
     def clip_fraction(self, actions: Any, *, normalized: bool = False) -> float:
         """Return the share of numbers beyond the outer bins."""
-        x = normal(as_chunks(actions), None if normalized else self.stats)
-        return float((np.abs(x) > 1).mean())
+        return float((np.abs(self.normal(actions, normalized)) > 1).mean())
 
     def digits(self, x: np.ndarray) -> np.ndarray:
         """Return the bin of each normalised number."""
@@ -107,8 +76,7 @@ class BinningTokenizer:
         normalized: bool = False,
     ) -> Codec:
         """Return what decodes chunks of this shape under `jit` and constrains their sampling."""
-        T, A = resolve_shape(horizon, action_dim, (self.horizon, self.action_dim))
-        scale, offset = scale_and_offset(None if normalized else self.stats, A)
+        T, A, scale, offset = self.units(horizon, action_dim, normalized)
         return Codec(
             lengths=np.ones(self.vocab_size, np.int32),
             size=np.int32(T * A),

@@ -62,8 +62,10 @@ def check_scale(scale: float) -> None:
         raise ValueError(f"scale is a number > 0, got {scale}")
 
 
-def fit_stats(groups: list[np.ndarray], mode: str) -> NormStats:
-    """Return the statistics of all steps of all groups of chunks."""
+def fit_stats(groups: list[np.ndarray], mode: str | None) -> NormStats | None:
+    """Return the statistics of all steps of all groups of chunks; None without a mode."""
+    if mode is None:
+        return None
     steps = [group.reshape(-1, group.shape[-1]) for group in groups]
     return NormStats.fit(np.concatenate(steps) if len(steps) > 1 else steps[0], mode)
 
@@ -97,8 +99,10 @@ def _check_dims(stats: NormStats, action_dim: int) -> None:
         )
 
 
-def fitted_shape(groups: list[np.ndarray]) -> tuple[int | None, int]:
-    """Return (T, A) of the fit set, T None if it has several."""
+def fitted_shape(groups: list[np.ndarray], any_shape: bool) -> tuple[int | None, int | None]:
+    """Return (T, A) of the fit set, T None if it has several, both None for `any_shape`."""
+    if any_shape:
+        return None, None
     horizons = {group.shape[1] for group in groups}
     return (horizons.pop() if len(horizons) == 1 else None), groups[0].shape[2]
 

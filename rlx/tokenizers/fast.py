@@ -24,20 +24,14 @@ from rlx.ops.action_tokens import Codec, Encoder
 from rlx.ops.dct import basis, dct
 from rlx.tokenizers import bpe, files
 from rlx.tokenizers.chunks import (
-    Decoded,
-    Ids,
-    as_chunks,
     as_groups,
     check_scale,
-    check_shape,
-    decode_ids,
     fit_stats,
     fitted_shape,
     normal,
-    resolve_shape,
     rows,
-    scale_and_offset,
 )
+from rlx.tokenizers.coded import Coded
 from rlx.tokenizers.stats import NormStats
 
 WIDER = 1.1  # the alphabet's bound over the largest coefficient of the fit set
@@ -46,7 +40,7 @@ FIELDS = ("scale", "bound", "order", "eob", "clip", "horizon", "action_dim", "fi
 
 
 @dataclass(frozen=True, eq=False)
-class FastTokenizer:
+class FastTokenizer(Coded):
     """The native FAST tokenizer; made by `fit` or `load`.
 
     stats None: actions come normalised. horizon or action_dim None: any.
@@ -90,7 +84,7 @@ class FastTokenizer:
         if clip is not None and not clip > 0:
             raise ValueError(f"clip is a number > 0 or None, got {clip}")
         groups = as_groups(actions)
-        stats = fit_stats(groups, norm_mode) if norm_mode else None
+        stats = fit_stats(groups, norm_mode)
         chunks = [normal(group, stats) for group in groups]
         found = [_coefficients(x, scale, clip) for x in chunks]
         bound = int(np.ceil(WIDER * max(np.abs(Q).max() for Q in found)))
@@ -103,7 +97,7 @@ class FastTokenizer:
             raise ValueError(_too_small(vocab_size, bound, scale))
         words = [word for Q in found for word in _words(Q, bound, order, eob)]
         merges = bpe.train(words, alphabet, vocab_size)
-        shape = (None, None) if allow_any_shape else fitted_shape(groups)
+        shape = fitted_shape(groups, allow_any_shape)
         made = cls(scale, bound, merges, order, eob, clip, *shape, stats)
         info = {
             "n_chunks": len(words),
@@ -124,35 +118,15 @@ class FastTokenizer:
         Q = self.coefficients(actions, normalized=normalized)
         return self._encode_words(_words(Q, self.bound, self.order, self.eob))
 
-    def decode(
-        self,
-        ids: Ids,
-        *,
-        horizon: int | None = None,
-        action_dim: int | None = None,
-        normalized: bool = False,
-        on_error: str = "repair",
-        fallback: np.ndarray | None = None,
-    ) -> Decoded:
-        """Return actions `[B, T, A]` float32, valid `[B]` and info of lists of ids.
-
-        See `rlx.tokenizers.chunks.settle` for `on_error` and `fallback`.
-        """
-        codec = self.codec(horizon, action_dim, normalized=normalized)
-        return decode_ids(codec, ids, on_error, fallback)
-
     def coefficients(self, actions: Any, *, normalized: bool = False) -> np.ndarray:
         """Return Q `[B, T, A]` int32 before it is clipped to the alphabet."""
-        chunks = as_chunks(actions)
-        check_shape(chunks.shape[1:], (self.horizon, self.action_dim))
-        x = normal(chunks, None if normalized else self.stats)
-        return _coefficients(x, self.scale, self.clip)
+        return _coefficients(self.normal(actions, normalized), self.scale, self.clip)
 
     def clip_fraction(self, actions: Any, *, normalized: bool = False) -> float:
         """Return the share of numbers that `encode` changes: actions beyond `clip`, coefficients
         beyond the alphabet.
         """
-        x = normal(as_chunks(actions), None if normalized else self.stats)
+        x = self.normal(actions, normalized)
         values = 0.0 if self.clip is None else float((np.abs(x) > self.clip).mean())
         Q = self.coefficients(x, normalized=True)
         return values + float((np.abs(Q) > self.bound).mean())
@@ -165,9 +139,8 @@ class FastTokenizer:
         normalized: bool = False,
     ) -> Codec:
         """Return what decodes chunks of this shape under `jit` and constrains their sampling."""
-        T, A = resolve_shape(horizon, action_dim, (self.horizon, self.action_dim))
+        T, A, scale, offset = self.units(horizon, action_dim, normalized)
         table = self._table
-        scale, offset = scale_and_offset(None if normalized else self.stats, A)
         place = None
         if self.order == "dim":
             place = np.arange(T * A, dtype=np.int32).reshape(A, T).T.reshape(-1, 1)
@@ -191,8 +164,7 @@ class FastTokenizer:
         normalized: bool = False,
     ) -> Encoder:
         """Return what encodes chunks of this shape on an accelerator."""
-        T, A = resolve_shape(horizon, action_dim, (self.horizon, self.action_dim))
-        scale, offset = scale_and_offset(None if normalized else self.stats, A)
+        T, A, scale, offset = self.units(horizon, action_dim, normalized)
         inverse = np.divide(1, scale, out=np.zeros_like(scale), where=scale != 0)
         grid = np.arange(T * A, dtype=np.int32).reshape(T, A)
         return Encoder(

@@ -13,17 +13,8 @@ import numpy as np
 
 from rlx.ops.action_tokens import Codec
 from rlx.tokenizers import files
-from rlx.tokenizers.chunks import (
-    Decoded,
-    Ids,
-    as_chunks,
-    check_shape,
-    normal,
-    pad,
-    resolve_shape,
-    scale_and_offset,
-    settle,
-)
+from rlx.tokenizers.chunks import Decoded, Ids, pad, settle
+from rlx.tokenizers.coded import Coded
 from rlx.tokenizers.stats import NormStats
 
 BLOCK = 256  # chunks at a time: bounds the memory of attention weights
@@ -32,7 +23,7 @@ Params = Mapping[str, Any]  # nested dicts of arrays, as flax names them
 
 
 @dataclass(frozen=True, eq=False)
-class FsqTokenizer:
+class FsqTokenizer(Coded):
     """Made of trained parameters (`variables["params"]` of the network), or by `load`.
 
     stats None: actions come normalised; otherwise the network was trained on chunks normalised by
@@ -68,9 +59,7 @@ class FsqTokenizer:
 
     def encode(self, actions: Any, *, normalized: bool = False) -> list[list[int]]:
         """Return the ids of each chunk of `actions [B, T, A]`."""
-        chunks = as_chunks(actions).astype(np.float32)
-        check_shape(chunks.shape[1:], (self.horizon, self.action_dim))
-        x = normal(chunks, None if normalized else self.stats)
+        x = self.normal(actions, normalized).astype(np.float32)
         return [ids for block in _blocks(x) for ids in self._encode(block).tolist()]
 
     def decode(
@@ -97,7 +86,7 @@ class FsqTokenizer:
         width = min(n, ids.shape[1])
         whole[:, :width] = np.where(known, ids, middle)[:, :width]
         blocks = [self._decode(block) for block in _blocks(whole)]
-        x = np.concatenate([np.zeros((0, *self._shape), np.float32), *blocks])
+        x = np.concatenate([np.zeros((0, self.horizon, self.action_dim), np.float32), *blocks])
         valid = ~malformed & (count == n) & known[:, :n].all(1)
         info = {
             "n_tokens": count,
@@ -121,8 +110,7 @@ class FsqTokenizer:
         normalized: bool = False,
     ) -> Codec:
         """Return what constrains sampling; actions come from the network, not from the codec."""
-        T, A = resolve_shape(horizon, action_dim, self._shape)
-        scale, offset = scale_and_offset(None if normalized else self.stats, A)
+        T, _, scale, offset = self.units(horizon, action_dim, normalized)
         return Codec(
             lengths=np.ones(self.vocab_size, np.int32),
             size=np.int32(self.tokens),
@@ -147,10 +135,6 @@ class FsqTokenizer:
         with np.load(Path(path).expanduser() / "fsq.npz") as saved:
             params = _nested({name: saved[name] for name in saved.files})
         return cls(params, tuple(fields["levels"]), fields["heads"], fields["stats"])
-
-    @property
-    def _shape(self) -> tuple[int, int]:
-        return self.horizon, self.action_dim
 
     @property
     def _place(self) -> np.ndarray:

@@ -22,20 +22,14 @@ from rlx.ops.action_tokens import Codec
 from rlx.ops.dct import basis, dct
 from rlx.tokenizers import files, utf8
 from rlx.tokenizers.chunks import (
-    Decoded,
-    Ids,
-    as_chunks,
     as_groups,
     check_scale,
-    check_shape,
-    decode_ids,
     fit_stats,
     fitted_shape,
     normal,
-    resolve_shape,
     rows,
-    scale_and_offset,
 )
+from rlx.tokenizers.coded import Coded
 from rlx.tokenizers.stats import NormStats
 
 PROCESSOR = "processor_config.json"
@@ -45,7 +39,7 @@ TIGHT = 100  # ids that the reference wants beside the alphabet
 
 
 @dataclass(frozen=True, eq=False)
-class HFFastTokenizer:
+class HFFastTokenizer(Coded):
     """FAST over a byte-level vocabulary; made by `fit` or `load`.
 
     stats None: actions come normalised. max_token None: the largest coefficient is not known.
@@ -83,7 +77,7 @@ class HFFastTokenizer:
         """
         check_scale(scale)
         groups = as_groups(actions)
-        stats = fit_stats(groups, norm_mode) if norm_mode else None
+        stats = fit_stats(groups, norm_mode)
         found = [_coefficients(normal(group, stats), scale) for group in groups]
         low, high = min(q.min() for q in found), max(q.max() for q in found)
         if high - low > vocab_size:
@@ -100,9 +94,9 @@ class HFFastTokenizer:
                 stacklevel=2,
             )
         words = [word for q in found for word in utf8.texts(rows(q) - low)]
-        horizon, action_dim = (None, None) if allow_any_shape else fitted_shape(groups)
+        shape = fitted_shape(groups, allow_any_shape)
         rust = utf8.train(words, int(high - low), vocab_size)
-        return cls(rust, scale, int(low), int(high), strict, horizon, action_dim, stats)
+        return cls(rust, scale, int(low), int(high), strict, *shape, stats)
 
     @property
     def vocab_size(self) -> int:
@@ -116,9 +110,7 @@ class HFFastTokenizer:
 
     def coefficients(self, actions: Any, *, normalized: bool = False) -> np.ndarray:
         """Return Q `[B, T, A]` before anything is clipped or replaced."""
-        chunks = as_chunks(actions)
-        check_shape(chunks.shape[1:], (self.horizon, self.action_dim))
-        return _coefficients(normal(chunks, None if normalized else self.stats), self.scale)
+        return _coefficients(self.normal(actions, normalized), self.scale)
 
     def characters(self, actions: Any, *, normalized: bool = False) -> np.ndarray:
         """Return the characters `[B, T A]` that are written."""
@@ -129,20 +121,6 @@ class HFFastTokenizer:
         Q = self.coefficients(actions, normalized=normalized)
         return float((self._written(Q) + self.min_token != rows(Q)).mean())
 
-    def decode(
-        self,
-        ids: Ids,
-        *,
-        horizon: int | None = None,
-        action_dim: int | None = None,
-        normalized: bool = False,
-        on_error: str = "repair",
-        fallback: np.ndarray | None = None,
-    ) -> Decoded:
-        """Return actions `[B, T, A]` float32, valid `[B]` and info; see `chunks.settle`."""
-        codec = self.codec(horizon, action_dim, normalized=normalized)
-        return decode_ids(codec, ids, on_error, fallback)
-
     def codec(
         self,
         horizon: int | None = None,
@@ -151,9 +129,8 @@ class HFFastTokenizer:
         normalized: bool = False,
     ) -> Codec:
         """Return what decodes chunks of this shape under `jit` and constrains their sampling."""
-        T, A = resolve_shape(horizon, action_dim, (self.horizon, self.action_dim))
+        T, A, scale, offset = self.units(horizon, action_dim, normalized)
         table = self._halves
-        scale, offset = scale_and_offset(None if normalized else self.stats, A)
         # The first half of a character carries the shift to its coefficient.
         first = np.arange(len(table.flat)) - np.repeat(table.start, table.lengths)
         first = (first + np.repeat(table.entry, table.lengths)) % 2 == 0

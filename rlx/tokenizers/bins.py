@@ -16,7 +16,7 @@ import numpy as np
 from rlx.ops.action_tokens import Codec
 from rlx.tokenizers import files
 from rlx.tokenizers.chunks import as_groups, fit_stats, fitted_shape, rows
-from rlx.tokenizers.coded import Coded
+from rlx.tokenizers.coded import Coded, Units
 from rlx.tokenizers.stats import NormStats
 
 
@@ -68,15 +68,8 @@ class BinningTokenizer(Coded):
         """Return what each id decodes to, `[V]`."""
         return (np.arange(self.n_bins) + 0.5) / self.n_bins * 2 - 1
 
-    def codec(
-        self,
-        horizon: int | None = None,
-        action_dim: int | None = None,
-        *,
-        normalized: bool = False,
-    ) -> Codec:
-        """Return what decodes chunks of this shape under `jit` and constrains their sampling."""
-        T, A, scale, offset = self.units(horizon, action_dim, normalized)
+    def _codec(self, units: Units) -> Codec:
+        T, A, scale, offset = units
         return Codec(
             lengths=np.ones(self.vocab_size, np.int32),
             size=np.int32(T * A),

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from rlx.ops.action_tokens import Codec, decode
 from rlx.tokenizers.stats import NormStats
 
 Ids = Sequence[Sequence[int]] | np.ndarray  # lists, or [B, L] padded with -1
@@ -148,12 +147,6 @@ def pad(ids: Ids) -> np.ndarray:
     flat = np.where(flat < 0, -2, np.minimum(flat, np.iinfo(np.int32).max))
     out[np.arange(out.shape[1]) < lengths[:, None]] = flat
     return out
-
-
-def decode_ids(codec: Codec, ids: Ids, on_error: str, fallback: np.ndarray | None) -> Decoded:
-    """Decode by `codec` and treat the chunks that are not valid as `on_error` says."""
-    actions, valid, info = decode(codec, pad(ids))
-    return settle(actions, valid, info, np.asarray(codec.offset), on_error, fallback)
 
 
 def settle(

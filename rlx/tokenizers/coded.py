@@ -6,16 +6,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rlx.ops.action_tokens import Codec
+from rlx.ops.action_tokens import Codec, decode
 from rlx.tokenizers.chunks import (
     Decoded,
     Ids,
     as_chunks,
     check_shape,
-    decode_ids,
     normal,
+    pad,
     resolve_shape,
     scale_and_offset,
+    settle,
 )
 from rlx.tokenizers.stats import NormStats
 
@@ -30,7 +31,7 @@ class Units(NamedTuple):
 
 
 class Coded:
-    """A tokenizer by its `codec`; horizon, action_dim None = any, stats None = normalised."""
+    """A tokenizer by its `_codec`; horizon, action_dim None = any, stats None = normalised."""
 
     horizon: int | None
     action_dim: int | None
@@ -44,7 +45,7 @@ class Coded:
         normalized: bool = False,
     ) -> Codec:
         """Return what decodes chunks of this shape under `jit` and constrains their sampling."""
-        raise NotImplementedError
+        return self._codec(self.units(horizon, action_dim, normalized))
 
     def decode(
         self,
@@ -60,7 +61,8 @@ class Coded:
         `chunks.settle` for `on_error` and `fallback`.
         """
         codec = self.codec(horizon, action_dim, normalized=normalized)
-        return decode_ids(codec, ids, on_error, fallback)
+        found = self._decoded(codec, pad(ids))
+        return settle(*found, np.asarray(codec.offset), on_error, fallback)
 
     def normal(self, actions: Any, normalized: bool) -> np.ndarray:
         """Return `actions` of the fitted shape as chunks `[B, T, A]` in units of `stats`."""
@@ -72,3 +74,11 @@ class Coded:
         """Return the shape to decode to, given or fitted, and its units."""
         T, A = resolve_shape(horizon, action_dim, (self.horizon, self.action_dim))
         return Units(T, A, *scale_and_offset(None if normalized else self.stats, A))
+
+    def _codec(self, units: Units) -> Codec:
+        """The tables of this tokenizer."""
+        raise NotImplementedError
+
+    def _decoded(self, codec: Codec, ids: np.ndarray) -> Decoded:
+        """Actions, valid and info of `ids [B, L]`, whatever they are."""
+        return decode(codec, ids)

@@ -31,7 +31,7 @@ from rlx.tokenizers.chunks import (
     normal,
     rows,
 )
-from rlx.tokenizers.coded import Coded
+from rlx.tokenizers.coded import Coded, Units
 from rlx.tokenizers.stats import NormStats
 
 WIDER = 1.1  # the alphabet's bound over the largest coefficient of the fit set
@@ -131,15 +131,8 @@ class FastTokenizer(Coded):
         Q = self.coefficients(x, normalized=True)
         return values + float((np.abs(Q) > self.bound).mean())
 
-    def codec(
-        self,
-        horizon: int | None = None,
-        action_dim: int | None = None,
-        *,
-        normalized: bool = False,
-    ) -> Codec:
-        """Return what decodes chunks of this shape under `jit` and constrains their sampling."""
-        T, A, scale, offset = self.units(horizon, action_dim, normalized)
+    def _codec(self, units: Units) -> Codec:
+        T, A, scale, offset = units
         table = self._table
         place = None
         if self.order == "dim":

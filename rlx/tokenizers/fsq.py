@@ -13,8 +13,8 @@ import numpy as np
 
 from rlx.ops.action_tokens import Codec
 from rlx.tokenizers import files
-from rlx.tokenizers.chunks import Decoded, Ids, pad, settle
-from rlx.tokenizers.coded import Coded
+from rlx.tokenizers.chunks import Decoded
+from rlx.tokenizers.coded import Coded, Units
 from rlx.tokenizers.stats import NormStats
 
 BLOCK = 256  # chunks at a time: bounds the memory of attention weights
@@ -62,22 +62,9 @@ class FsqTokenizer(Coded):
         x = self.normal(actions, normalized).astype(np.float32)
         return [ids for block in _blocks(x) for ids in self._encode(block).tolist()]
 
-    def decode(
-        self,
-        ids: Ids,
-        *,
-        horizon: int | None = None,
-        action_dim: int | None = None,
-        normalized: bool = False,
-        on_error: str = "repair",
-        fallback: np.ndarray | None = None,
-    ) -> Decoded:
-        """Return actions `[B, T, A]` float32, valid `[B]` and info; see `chunks.settle`.
-
-        "repair" puts the middle code for ids that are missing or unknown and drops those too many.
-        """
-        codec = self.codec(horizon, action_dim, normalized=normalized)
-        ids, n = pad(ids), self.tokens
+    def _decoded(self, codec: Codec, ids: np.ndarray) -> Decoded:
+        """Missing and unknown ids count as the middle code, those too many are dropped."""
+        n = self.tokens
         known = (ids >= 0) & (ids < self.vocab_size)
         malformed = (~known & (ids != -1)).any(1)
         count = (ids != -1).sum(1)
@@ -95,22 +82,16 @@ class FsqTokenizer(Coded):
             "padded": np.maximum(n - count, 0),
             "malformed": malformed,
         }
-        return settle(x * codec.scale + codec.offset, valid, info, codec.offset, on_error, fallback)
+        return x * codec.scale + codec.offset, valid, info
 
     def clip_fraction(self, actions: Any, *, normalized: bool = False) -> float:
         """Return 0: the network has no range."""
         del actions, normalized
         return 0.0
 
-    def codec(
-        self,
-        horizon: int | None = None,
-        action_dim: int | None = None,
-        *,
-        normalized: bool = False,
-    ) -> Codec:
-        """Return what constrains sampling; actions come from the network, not from the codec."""
-        T, _, scale, offset = self.units(horizon, action_dim, normalized)
+    def _codec(self, units: Units) -> Codec:
+        """What constrains sampling; actions come from the network."""
+        T, _, scale, offset = units
         return Codec(
             lengths=np.ones(self.vocab_size, np.int32),
             size=np.int32(self.tokens),

@@ -29,7 +29,7 @@ from rlx.tokenizers.chunks import (
     normal,
     rows,
 )
-from rlx.tokenizers.coded import Coded
+from rlx.tokenizers.coded import Coded, Units
 from rlx.tokenizers.stats import NormStats
 
 PROCESSOR = "processor_config.json"
@@ -121,15 +121,8 @@ class HFFastTokenizer(Coded):
         Q = self.coefficients(actions, normalized=normalized)
         return float((self._written(Q) + self.min_token != rows(Q)).mean())
 
-    def codec(
-        self,
-        horizon: int | None = None,
-        action_dim: int | None = None,
-        *,
-        normalized: bool = False,
-    ) -> Codec:
-        """Return what decodes chunks of this shape under `jit` and constrains their sampling."""
-        T, A, scale, offset = self.units(horizon, action_dim, normalized)
+    def _codec(self, units: Units) -> Codec:
+        T, A, scale, offset = units
         table = self._halves
         # The first half of a character carries the shift to its coefficient.
         first = np.arange(len(table.flat)) - np.repeat(table.start, table.lengths)

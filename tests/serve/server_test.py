@@ -356,6 +356,8 @@ def test_the_command_serves_until_it_is_interrupted(tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # a shell's background jobs, and so this test in one, ignore SIGINT
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     try:
         line = process.stdout.readline()
@@ -365,7 +367,7 @@ def test_the_command_serves_until_it_is_interrupted(tmp_path):
             reply = client.infer({"state": np.array([1, 2])})
             np.testing.assert_array_equal(reply["actions"], [[2, 3]])
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=120) == 130
+        assert process.wait(timeout=60) == 130
         assert process.stderr.read().strip() == "interrupted"
     finally:
         process.kill()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -371,6 +372,13 @@ HEAVY = (
     "tensorflow_datasets",
     "warp",
 )
+
+
+def test_no_two_files_of_tests_share_a_name():
+    """Pytest imports a test file by its bare name: of two it would collect only the first."""
+    names = Counter(path.name for path in (ROOT / "tests").rglob("*.py"))
+    del names["conftest.py"]
+    assert [name for name, count in names.items() if count > 1] == []
 
 
 def test_importing_all_of_rlx_loads_nothing_heavy_and_starts_no_backend(

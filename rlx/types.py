@@ -33,8 +33,7 @@ class EnvSpec(NamedTuple):
     action: Spec
 
 
-@struct.dataclass
-class Transition:
+class Transition(struct.PyTreeNode):
     """One step of experience; all leaves share the same leading axes `[...]`.
 
     extras: every sampled batch brings `discount` = gamma**k * (1 - terminated).
@@ -49,8 +48,7 @@ class Transition:
     extras: dict[str, jax.Array] = struct.field(default_factory=dict)
 
 
-@struct.dataclass
-class TokenBatch:
+class TokenBatch(struct.PyTreeNode):
     """Sequences padded on the right; a query sees the keys of its own segment whose number of
     `mask_ar` so far is at most its own (prefix-LM: False in the prefix, True after it).
     """
@@ -64,8 +62,7 @@ class TokenBatch:
     extras: dict[str, jax.Array] = struct.field(default_factory=dict)  # state [B, S], actions ...
 
 
-@struct.dataclass
-class Episode:
+class Episode(struct.PyTreeNode):
     """Episodes that ended at this step; `return_` and `length` count only where `done`."""
 
     return_: jax.Array  # [N] f32
@@ -73,8 +70,7 @@ class Episode:
     done: jax.Array  # [N] bool
 
 
-@struct.dataclass
-class TimeStep:
+class TimeStep(struct.PyTreeNode):
     """What one vectorised step returns, all `[N, ...]`; `obs` is the observation acted upon."""
 
     obs: PyTree
@@ -86,8 +82,7 @@ class TimeStep:
     nan: jax.Array  # [N] bool: the physics diverged at this step and the episode was terminated
 
 
-@struct.dataclass
-class EnvState:
+class EnvState(struct.PyTreeNode):
     """State of ONE environment: `inner` is the simulator's own pytree."""
 
     inner: PyTree
@@ -107,8 +102,7 @@ class Env(NamedTuple):
     step: Callable[[EnvState, jax.Array], EnvState]  # state, action [A] -> state
 
 
-@struct.dataclass
-class Keys:
+class Keys(struct.PyTreeNode):
     """Randomness of the logical shards held by this device: one key per shard."""
 
     keys: jax.Array  # [s] typed keys
@@ -117,8 +111,7 @@ class Keys:
     count: int = struct.field(pytree_node=False)  # shards over all devices
 
 
-@struct.dataclass
-class VecState:
+class VecState(struct.PyTreeNode):
     """State of N environments."""
 
     env: EnvState  # [N, ...]; its obs is what to act on next, already reset where done

@@ -79,8 +79,7 @@ def get_config() -> ConfigDict:
     )
 
 
-@struct.dataclass
-class State:
+class State(struct.PyTreeNode):
     """Everything BRO learns or counts; `grad_steps` is int32[], `hp` holds f32[] by name."""
 
     params: dict[str, Any]  # critic, actor, log_alpha; optimist, optimism, regularizer

@@ -56,8 +56,7 @@ def get_config() -> ConfigDict:
     )
 
 
-@struct.dataclass
-class State:
+class State(struct.PyTreeNode):
     """Everything SAC learns or counts; `grad_steps` is int32[], `hp` holds f32[] by name."""
 
     params: dict[str, Any]  # actor, critic, log_alpha

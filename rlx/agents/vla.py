@@ -87,8 +87,7 @@ def get_config() -> ConfigDict:
     )
 
 
-@struct.dataclass
-class State:
+class State(struct.PyTreeNode):
     """Parameters by network; what is frozen is in no other field."""
 
     params: PyTree  # what learns

@@ -11,8 +11,7 @@ from flax import struct
 from rlx.data.rows import Rows
 
 
-@struct.dataclass
-class Growing:
+class Growing(struct.PyTreeNode):
     """A ring of rows; `rows.index` is a ring too, of `count` rows with a transition from `head`."""
 
     rows: Rows

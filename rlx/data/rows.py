@@ -17,8 +17,7 @@ from flax import struct
 from rlx.types import Transition
 
 
-@struct.dataclass
-class Rows:
+class Rows(struct.PyTreeNode):
     """N rows with M transitions; NumPy arrays on the host, jax arrays on device."""
 
     obs: jax.Array  # [N, *O] float32 vectors or uint8 images, one frame per row

@@ -47,8 +47,7 @@ _BACKGROUND, _LINK_COLOUR, _PUCK_COLOUR = 0.95, (0.35, 0.35, 0.35), (0.0, 0.0, 0
 _LINK_RADIUS = 0.008
 
 
-@struct.dataclass
-class Scene:
+class Scene(struct.PyTreeNode):
     """What lies on the table, and what is asked for."""
 
     discs: jax.Array  # [3, 2] centres: red, green, blue

@@ -34,8 +34,7 @@ def make(name: str, **overrides: Any) -> Env:
     return makers[name](**overrides)
 
 
-@struct.dataclass
-class Motion:
+class Motion(struct.PyTreeNode):
     """Generalised positions and velocities of a body, `[D]` each."""
 
     q: jax.Array

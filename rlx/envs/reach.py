@@ -30,8 +30,7 @@ TURN = 2 * math.pi  # rad of an action of 1: pushes and via points leave [-pi, p
 PHYSICS_HZ = 500
 
 
-@struct.dataclass
-class Arm:
+class Arm(struct.PyTreeNode):
     """The arm, what lies before it, and the simulator's own state (None: there is none)."""
 
     q: jax.Array  # [2] rad

@@ -18,8 +18,7 @@ from rlx.guidance.kernels import PerToken, SingleSite
 from rlx.guidance.types import Fn
 
 
-@struct.dataclass
-class Masked:
+class Masked(struct.PyTreeNode):
     """Absorbing diffusion (MDLM, Sahoo et al. 2024): at t a token is masked with chance m_t.
 
     One step t -> s: each masked position stays so with chance m_s / m_t, else it takes token k with
@@ -101,8 +100,7 @@ def masked(network: Fn, move: np.ndarray, length: int, tokens: int) -> Masked:
     return Masked(network, move, length, tokens, len(move) - 1)
 
 
-@struct.dataclass
-class OneToken:
+class OneToken(struct.PyTreeNode):
     """Any-order unmasking (OA-DM): a uniformly chosen masked position gets its token, L steps.
 
     At t exactly t positions are masked. With exact conditionals p_pre is the data's law: no
@@ -151,8 +149,7 @@ def one_token(network: Fn, length: int, tokens: int) -> OneToken:
     return OneToken(network, length, tokens)
 
 
-@struct.dataclass
-class Uniform:
+class Uniform(struct.PyTreeNode):
     """Uniform diffusion (D3PM): at t a token is its own with chance abar_t, else uniform.
 
     With a = abar_t / abar_s, q(x_t | x_s) = a [x_t = x_s] + (1 - a) / V and the network's p(x_0):

@@ -59,8 +59,7 @@ def guided(
     )
 
 
-@struct.dataclass
-class Sloped:
+class Sloped(struct.PyTreeNode):
     """A value that also says where it rises: its prediction is (prediction, shift) at (x, t)."""
 
     value: Any

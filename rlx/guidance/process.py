@@ -14,8 +14,7 @@ from rlx.guidance.kernels import Gaussian
 from rlx.guidance.types import Fn
 
 
-@struct.dataclass
-class Diffusion:
+class Diffusion(struct.PyTreeNode):
     """x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps; made by `ddpm`. Its prediction is x0hat.
 
     With s = t - 1 and sigma**2 = eta**2 (1 - abar_s) / (1 - abar_t) (1 - abar_t / abar_s):
@@ -101,8 +100,7 @@ def ddpm(
     return Diffusion(network, table, tuple(event), predicts == "x0", clip, len(t), eta > 0)
 
 
-@struct.dataclass
-class Flow:
+class Flow(struct.PyTreeNode):
     """x = (1 - tau) noise + tau x_0 with velocity u, as the SDE of the same marginals:
 
       dx = [u + eta**2 (1 - tau) (tau u - x) / 2] dtau + eta (1 - tau) dW,

@@ -61,7 +61,7 @@ class Kernel(Protocol):
 class Process(Protocol):
     """A pre-trained generator as a reverse chain; t is an int32 scalar, T ... 1.
 
-    The room's own are struct dataclasses: pytrees of parameters and tables.
+    The room's own are pytree nodes: pytrees of parameters and tables.
     """
 
     steps: int  # T
@@ -118,8 +118,7 @@ class Value(Protocol):
         ...
 
 
-@struct.dataclass
-class GuidedOut:
+class GuidedOut(struct.PyTreeNode):
     """R samples of each of B problems and how they came about.
 
     Rows of `ess`, `resampled`, `ancestors` and `moves` belong to steps t = T ... 1; methods
@@ -141,8 +140,7 @@ class GuidedOut:
     nfe: Calls = struct.field(pytree_node=False, default=Calls())
 
 
-@struct.dataclass
-class Config:
+class Config(struct.PyTreeNode):
     """Settings of `guide`. The first block is arrays: one compile serves all their values.
 
     alpha, guidance and alpha_global may be one number for each problem, `[B]`.

@@ -21,8 +21,7 @@ from rlx.guidance.types import Calls, Fn, Process, Reward
 from rlx.types import PyTree
 
 
-@struct.dataclass
-class PosteriorMean:
+class PosteriorMean(struct.PyTreeNode):
     """r at the clean prediction; made by `posterior_mean`."""
 
     process: Any
@@ -70,8 +69,7 @@ def posterior_mean(
     return PosteriorMean(process, reward, samples, hold_network)
 
 
-@struct.dataclass
-class NestedMC:
+class NestedMC(struct.PyTreeNode):
     """Soft mean over roll-outs of the pre-trained chain; made by `nested_mc`."""
 
     process: Any
@@ -106,8 +104,7 @@ def nested_mc(process: Process, reward: Reward, rollouts: int) -> NestedMC:
     return NestedMC(process, reward, rollouts)
 
 
-@struct.dataclass
-class Function:
+class Function(struct.PyTreeNode):
     """A given function; made by `function`."""
 
     fn: Fn

@@ -13,8 +13,7 @@ from rlx.ops import masks
 from rlx.types import PyTree
 
 
-@struct.dataclass
-class Cache:
+class Cache(struct.PyTreeNode):
     """Keys and values `[depth, B, P + M, K, H]`: P slots of the prefix, M of new tokens."""
 
     kv: KeyValue

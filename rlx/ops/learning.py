@@ -37,8 +37,7 @@ RANGES = {  # of numeric settings, where a value outside makes no sense in any m
 }
 
 
-@struct.dataclass
-class State:
+class State(struct.PyTreeNode):
     """Everything such a learner learns or counts; `grad_steps` is int32[], `hp` f32[] by name."""
 
     params: dict[str, PyTree]  # by network

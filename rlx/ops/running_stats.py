@@ -11,8 +11,7 @@ from flax import struct
 from rlx.ops.shards import pmean_if
 
 
-@struct.dataclass
-class RunningStats:
+class RunningStats(struct.PyTreeNode):
     """count: f32[] rows seen.   mean: [*O].   m2: [*O] sum of squared deviations from the mean."""
 
     count: jax.Array

@@ -13,8 +13,7 @@ from rlx.data.rows import Rows, Windows, window
 from rlx.types import EnvSpec, Keys, Learner, Metrics, PyTree, Transition
 
 
-@struct.dataclass
-class Sums:
+class Sums(struct.PyTreeNode):
     """Sums since the last log event, each [R]."""
 
     learner: dict[str, jax.Array]  # over gradient steps
@@ -24,8 +23,7 @@ class Sums:
     episodes: jax.Array
 
 
-@struct.dataclass
-class Playing:
+class Playing(struct.PyTreeNode):
     """The running episode of each run [R, ...]: what it takes to play it again from its reset."""
 
     episode: jax.Array  # int32[R], episodes that ended before it
@@ -36,8 +34,7 @@ class Playing:
     queued: jax.Array  # int32[R], how many of them are left
 
 
-@struct.dataclass
-class OfflineState:
+class OfflineState(struct.PyTreeNode):
     """Everything a pack of runs is, on device."""
 
     learner: PyTree  # [R, ...]; its grad_steps carries no run axis
@@ -53,8 +50,7 @@ class OfflineState:
     OPTIONAL: ClassVar = ("buffer", "playing")  # parts that checkpoints may lack
 
 
-@struct.dataclass
-class Report:
+class Report(struct.PyTreeNode):
     """What a call tells the host."""
 
     metrics: Sums
@@ -70,8 +66,7 @@ class Online(NamedTuple):
     balanced: bool = False  # half of each batch from the ring, else both as one set
 
 
-@struct.dataclass
-class HostSteps:
+class HostSteps(struct.PyTreeNode):
     """One step of one environment per run [R, ...], as the host saw it."""
 
     obs: jax.Array  # one frame, as the ring stores it

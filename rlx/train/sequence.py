@@ -25,15 +25,13 @@ from rlx.types import Keys, Learner, PyTree
 ROWS = ("data", "fsdp")  # mesh axes that cut the rows of a batch
 
 
-@struct.dataclass
-class Sums:
+class Sums(struct.PyTreeNode):
     """Sums since the last log event, each [1]."""
 
     learner: dict[str, jax.Array]  # over gradient steps
 
 
-@struct.dataclass
-class SequenceState:
+class SequenceState(struct.PyTreeNode):
     """Everything a run is, on device; the axis [1] of its facts is that of runs."""
 
     learner: PyTree

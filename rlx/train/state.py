@@ -18,8 +18,7 @@ from rlx.types import EnvState, Keys, Learner, PyTree, Spec, TimeStep, Transitio
 MUST_BE_FINITE = ("loss", "grad_norm")  # endings of the metrics that stop a run when they are not
 
 
-@struct.dataclass
-class TrainMetrics:
+class TrainMetrics(struct.PyTreeNode):
     """Sums since the last log event; per logical shard where environments are concerned."""
 
     learner: dict[str, jax.Array]  # each [R], over gradient steps
@@ -29,8 +28,7 @@ class TrainMetrics:
     nan: jax.Array  # [R, shards], environments that diverged
 
 
-@struct.dataclass
-class Report:
+class Report(struct.PyTreeNode):
     """What a chunk tells the host."""
 
     metrics: TrainMetrics  # sums since the last log event
@@ -38,8 +36,7 @@ class Report:
     probe: dict[str, jax.Array]  # each [R], of the state at the chunk's end; see `train/probe.py`
 
 
-@struct.dataclass
-class TrainState:
+class TrainState(struct.PyTreeNode):
     """Everything a run is, on device."""
 
     learner: PyTree  # [R, ...]; its grad_steps carries no run axis

@@ -151,8 +151,7 @@ def quadratic(
     return c[:, None] - 0.5 * jnp.sum(error**2, axis=-1)
 
 
-@struct.dataclass
-class Exact:
+class Exact(struct.PyTreeNode):
     """Reverse chain of a Gaussian prior."""
 
     offset: Any  # m_t = offset_t + gain_t x

@@ -132,8 +132,7 @@ class MixtureKernel(NamedTuple):
         return y, total[..., None] - jnp.einsum("bnmj,bnj->bnm", y, shift)
 
 
-@struct.dataclass
-class MixtureChain:
+class MixtureChain(struct.PyTreeNode):
     """Reverse chain of a Gaussian mixture."""
 
     log_w: Any  # [k]

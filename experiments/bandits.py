@@ -36,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = read(argv)
     runtime.start()
     table, figure = options.workdir / "bandits.csv", options.workdir / "bandits.png"
+    bandits_result.load(table)  # what can't be read is said before an hour of work
     for bandit in BANDITS:
         if bandit.name in options.part:
             small = SMALL | {"fql": bandit.fql[:2], "rebrac": bandit.rebrac[:1]}

@@ -60,8 +60,9 @@ def scatter(ax, found: Found, bandit: Bandit, label: str, alpha: float) -> None:
     values = list(dict.fromkeys(own))
     nearest = int(np.argmin([abs(np.log((v or 1.0) / (alpha or 1.0))) for v in values]))
     prefix = f"{bandit.name}/{label}/{values[nearest]:g}/"
-    xy = np.concatenate([own for name, own in found.samples.items() if name.startswith(prefix)])
-    ax.scatter(*xy.T, s=2, color="tab:blue", alpha=0.6, linewidths=0)
+    kept = [own for name, own in found.samples.items() if name.startswith(prefix)]
+    if kept:
+        ax.scatter(*np.concatenate(kept).T, s=2, color="tab:blue", alpha=0.6, linewidths=0)
     title = f"{label} {values[nearest]:g}" if values[nearest] else label
     ax.set_title(title, fontsize=8)
 

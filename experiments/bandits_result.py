@@ -59,13 +59,13 @@ def add(
 
 
 def save(path: Path, found: Found) -> None:
-    """Write the table, and beside it the samples."""
+    """Write the samples, and beside them the table."""
+    files.write_npz(path.with_suffix(".npz"), found.samples)
     files.write_csv(path, found.rows)
-    np.savez_compressed(path.with_suffix(".npz"), **found.samples)
 
 
 def load(path: Path) -> Found:
-    """Read what `save` wrote; nothing if there is nothing."""
+    """Read what `save` wrote; nothing if there is nothing, and no samples where they are lost."""
     if not path.exists():
         return Found([], {})
     with path.open(newline="") as file:
@@ -73,7 +73,9 @@ def load(path: Path) -> Found:
             {k: v if k in WORDS else float(v) if "." in v else int(v) for k, v in row.items()}
             for row in csv.DictReader(file)
         ]
-    with np.load(path.with_suffix(".npz")) as samples:
+    if not (kept := path.with_suffix(".npz")).exists():
+        return Found(rows, {})
+    with np.load(kept) as samples:
         return Found(rows, dict(samples))
 
 

@@ -113,6 +113,17 @@ def test_the_command_writes_its_files_and_adds_to_them(tmp_path, capsys):
     assert "ETA" in shown.err
 
 
+def test_a_table_without_its_samples_is_added_to(tmp_path):
+    flags = ["--smoke", "--part=offaxis", f"--workdir={tmp_path}"]
+    assert bandits.main([*flags, "--learner=flow_bc"]) == 0
+    (tmp_path / "bandits.npz").unlink()
+    assert bandits.main([*flags, "--learner=iql"]) == 0
+    found = bandits_result.load(tmp_path / "bandits.csv")
+    assert [row["method"] for row in found.rows] == ["AWR mean", "flow BC"]
+    assert list(found.samples) == ["offaxis/AWR mean/0/0"]
+    assert not [path for path in tmp_path.iterdir() if path.suffix == ".tmp"]
+
+
 @pytest.mark.parametrize("flag", ["--part=rnig", "--learner=fq", "--seeds=0", "--first_seed=-1"])
 def test_bad_flags_are_refused(flag, tmp_path):
     with pytest.raises(ValueError, match=r"unknown (part|learner)|--seeds"):

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 
 def plain(value: Any) -> Any:
     """Turn arrays, tuples, sets and paths into what JSON knows; NaN and inf into None."""
@@ -28,14 +30,14 @@ def plain(value: Any) -> Any:
     return value if value is None or isinstance(value, (bool, int, str)) else str(value)
 
 
-def write_text(path: str | Path, text: str) -> None:
-    """Replace the file in one step: a reader sees the old text or the new, never a part."""
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Replace the file in one step: a reader sees the old file or the new, never a part."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
@@ -43,6 +45,18 @@ def write_text(path: str | Path, text: str) -> None:
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Replace a text file in one step."""
+    write_bytes(path, text.encode())
+
+
+def write_npz(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write named arrays, compressed, in one step."""
+    data = io.BytesIO()
+    np.savez_compressed(data, **dict(arrays))
+    write_bytes(path, data.getvalue())
 
 
 def _umask() -> int:

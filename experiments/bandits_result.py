@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -68,11 +67,10 @@ def load(path: Path) -> Found:
     """Read what `save` wrote; nothing if there is nothing, and no samples where they are lost."""
     if not path.exists():
         return Found([], {})
-    with path.open(newline="") as file:
-        rows = [
-            {k: v if k in WORDS else float(v) if "." in v else int(v) for k, v in row.items()}
-            for row in csv.DictReader(file)
-        ]
+    rows = [
+        {k: v if k in WORDS else float(v) if "." in v else int(v) for k, v in row.items()}
+        for row in files.read_csv(path)
+    ]
     if not (kept := path.with_suffix(".npz")).exists():
         return Found(rows, {})
     with np.load(kept) as samples:

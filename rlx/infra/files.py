@@ -10,9 +10,10 @@ import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def plain(value: Any) -> Any:
@@ -54,6 +55,8 @@ def write_text(path: str | Path, text: str) -> None:
 
 def write_npz(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write named arrays, compressed, in one step."""
+    import numpy as np
+
     data = io.BytesIO()
     np.savez_compressed(data, **dict(arrays))
     write_bytes(path, data.getvalue())

@@ -89,14 +89,17 @@ def get_config(arg: str = "") -> ConfigDict:
             mesh=dict(run=0, data=-1, fsdp=1, shards=placeholder(int)),  # see scaling_laws
         )
     )
+    small = SMALL | (DEMO if option.demo else {}) | (SMOKE if option.smoke else {})
+    if not option.online and not option.task.startswith("walk-"):
+        small = {field: value for field, value in small.items() if field not in ONLINE_LENGTHS}
     layers = {
         "pixels": PIXELS if option.task.startswith("visual-") else {},
         "tuned": settings(option.agent, option.task, online=option.online),
-        "online": ONLINE.get(option.agent, ONLINE["fql"]) if option.online else {},
         "chunk": CHUNKED.get(option.agent, {}) if option.chunk > 1 else {},
-        "small": SMALL if option.small or option.demo else {},
-        "demo": DEMO if option.demo else {},
-        "smoke": SMALL | SMOKE if option.smoke else {},
+        "online": ONLINE if option.online else {},
+        "chunk_online": CHUNKED_ONLINE if option.online and option.chunk > 1 else {},
+        "small": small if option.small or option.demo or option.smoke else {},
+        "online_alone": ONLINE_ALONE.get(option.agent, {}) if option.online else {},
     }
     for layer in layers.values():
         known = config.to_dict()["learner"]
@@ -108,9 +111,7 @@ def get_config(arg: str = "") -> ConfigDict:
         config.update_from_flattened_dict(fitting)
     if option.n_step or option.chunk > 1:  # a chunk is several steps already
         config.data.n_step = option.n_step or 1
-    if option.smoke and (option.online or option.task.startswith("walk-")):
-        config.train.update(online_steps=100, warmup=50)
-    if option.smoke and option.task.startswith("walk-"):
+    if option.task.startswith("walk-"):
         config.train.offline_steps = 0
     named = [name for name in flags if getattr(option, name)]
     named += [f"chunk{option.chunk}"] if option.chunk > 1 else []
@@ -135,14 +136,10 @@ PIXELS = {
     "data.crop": 0.5,
     "train.offline_steps": 500_000,
 }
-ONLINE = {
-    "fql": {"train.offline_steps": 1_000_000, "train.online_steps": 1_000_000},
-    "rlpd": {
-        "train.offline_steps": 0,
-        "train.online_steps": 1_000_000,
-        "train.balanced_sampling": True,
-    },
-}
+ONLINE = {"train.offline_steps": 1_000_000, "train.online_steps": 1_000_000}
+CHUNKED_ONLINE = {"train.warmup": 5_000}  # Li et al. 2025 collect before they go on
+ONLINE_ALONE = {"rlpd": {"train.offline_steps": 0, "train.balanced_sampling": True}}  # at any size
+ONLINE_LENGTHS = ("train.online_steps", "train.warmup")  # where there is no such phase: 0
 _NET = (128, 128, 128)
 SMALL = {
     "learner.lr": 1e-3,
@@ -150,6 +147,7 @@ SMALL = {
     "learner.critic_hidden": _NET,
     "learner.actor_hidden": _NET,
     "train.offline_steps": 50_000,
+    "train.online_steps": 50_000,
     "train.log_every": 1_000,
     "train.eval_every": 10_000,
     "log.wandb": "off",
@@ -157,6 +155,8 @@ SMALL = {
 DEMO = {
     "data.generate": 100,
     "train.offline_steps": 10_000,
+    "train.online_steps": 3_000,
+    "train.warmup": 0,
     "train.eval_every": 2_000,
     "eval.episodes": 20,
 }
@@ -166,6 +166,8 @@ SMOKE = {
     "learner.actor_hidden": (32, 32),
     "learner.batch_size": 64,
     "train.offline_steps": 300,
+    "train.online_steps": 100,
+    "train.warmup": 50,
     "train.log_every": 100,
     "train.eval_every": 300,
     "eval.episodes": 2,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-FIXED = ("agent", "task", "run", "seed", "step", "success", "return_", "score", "q")
+FIXED = ("agent", "tag", "task", "run", "seed", "step", "success", "return_", "score", "q")
 
 
 def draw(rows: Sequence[dict], path: Path, offline_steps: int) -> None:

@@ -54,6 +54,7 @@ def report(entry: Entry, facts: dict[str, Any]) -> dict[str, Any]:
     rows = [
         {
             "agent": entry.config.learner.name,
+            "tag": entry.config.tag,
             "task": entry.config.env.name,
             "run": runs[i].id,
             "seed": runs[i].seed,

@@ -104,3 +104,32 @@ def test_every_learner_knows_the_length_of_a_task():
     for agent in agents.OFFLINE:
         found = settings(agent, "pen-human-v1")
         assert found["train.offline_steps"] == (3_000_000 if agent == "idql" else 500_000)
+
+
+SIZES = [  # options, agent -> offline steps, online steps, warm-up
+    ("online", "fql", 1_000_000, 1_000_000, 0),
+    ("online", "rlpd", 0, 1_000_000, 0),
+    ("online,chunk=5", "bfn", 1_000_000, 1_000_000, 5_000),
+    ("online,small", "fql", 50_000, 50_000, 0),
+    ("online,small", "rlpd", 0, 50_000, 0),
+    ("online,demo", "fql", 10_000, 3_000, 0),
+    ("online,demo,chunk=5", "rlpd", 0, 3_000, 0),
+    ("online,smoke", "rlpd", 0, 100, 50),
+    ("small", "rlpd", 50_000, 0, 0),
+    ("demo", "fql", 10_000, 0, 0),
+    ("smoke", "fql", 300, 0, 0),
+]
+
+
+@pytest.mark.parametrize("options, agent, offline, online, warmup", SIZES)
+def test_lengths_of_every_size(options, agent, offline, online, warmup):
+    train = get_config(f"{options},agent={agent},task=cube-single-play-singletask-v0").train
+    assert (train.offline_steps, train.online_steps, train.warmup) == (offline, online, warmup)
+    assert train.balanced_sampling == (agent == "rlpd" and "online" in options)
+
+
+def test_chunks_bring_the_constants_of_q_chunking():
+    assert get_config("agent=bfn,chunk=5").learner.samples == 32
+    learner = get_config("agent=rlpd,chunk=5").learner
+    assert (learner.bc_alpha, learner.ensemble, learner.q_agg) == (0.01, 10, "mean")
+    assert get_config("agent=rlpd").learner.bc_alpha == 0

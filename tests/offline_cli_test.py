@@ -49,7 +49,7 @@ def test_the_table_of_finished_runs(finished, capsys):
     assert offline_compare.main([str(folder / "run"), str(folder), out]) == 0
     said = capsys.readouterr()
     assert f"{folder}: no curve.csv, left out" in said.err
-    assert f"| method | {TASK} |" in said.out and "| fql alpha 10 | 0 [0, 0] |" in said.out
+    assert f"| method | {TASK} |" in said.out and "| fql smoke alpha 10 | 0 [0, 0] |" in said.out
 
 
 def test_dry_run_says_what_would_run(finished, capsys):

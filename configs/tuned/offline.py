@@ -124,7 +124,10 @@ BODIES = {  # networks that a paper gives for the states of a kind of body
 }
 LENGTH = {"idql": {"train.offline_steps": 3_000_000}}
 # Of later work: best of N with chunks (Li et al. 2025, arXiv 2507.07969).
-CHUNKED = {"bfn": {"learner.samples": 32}}
+CHUNKED = {
+    "bfn": {"learner.samples": 32},
+    "rlpd": {"learner.bc_alpha": 0.01, "learner.ensemble": 10, "learner.q_agg": "mean"},
+}
 # Point mazes are ours to set. An action changes Q by little (hundreds of steps to the goal), hence
 # the small alpha; ten-step returns reach the goal in thousands of updates instead of 100 000s.
 POINTMAZE: dict[str, Settings] = {"fql": {"learner.alpha": 1.0}}

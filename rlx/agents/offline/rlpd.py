@@ -37,7 +37,7 @@ HP = ("lr", "discount", "tau", "bc_alpha")
 
 
 def get_config() -> ConfigDict:
-    """Return the constants of the baseline; QC-RLPD has 10 critics, q_agg mean, bc_alpha 0.01."""
+    """Return the constants of the baseline; chunks bring QC-RLPD's (configs/tuned/offline.py)."""
     return ConfigDict(
         dict(
             name="rlpd",

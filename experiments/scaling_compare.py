@@ -5,8 +5,9 @@
 
 At every UTD of a task (from `--min_utd` on) the level J is the highest multiple of 50 that some
 algorithm reaches in 95 % of the resamples of its seeds. D_J comes with its bootstrap interval over
-seeds, and so does its ratio to that of the baseline; a baseline that does not reach J counts with
-the whole length of its run.
+seeds, and so does its ratio to that of the baseline. A baseline that does not reach J counts with
+the whole length of its run: then the ratio is an upper bound (`at_most` = 1). Tables of one label
+are one: more seeds of a setting join.
 Writes `compare.csv` and `compare.png` into `--out` (default results/scaling_compare).
 """
 
@@ -15,18 +16,17 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from experiments import scaling_compare_plot
+from experiments import scaling_compare_plot, scaling_compare_tables
 from rlx.infra import errors, files
-from rlx.scaling import cells, table
+from rlx.scaling import cells
 from rlx.scaling.curves import Crossings, crossings, ratio_interval
 
 LEVELS = np.arange(50.0, 1000.0, 50.0)
-COLUMNS = "task,J,utd,algo,seeds,D,D_low,D_high,ratio,ratio_low,ratio_high".split(",")
+COLUMNS = "task,J,utd,algo,seeds,D,D_low,D_high,ratio,at_most,ratio_low,ratio_high".split(",")
 BOOTSTRAP = 2000
 
 
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--baseline", default="sac")
     parser.add_argument("--min_utd", type=float, default=0.0, help="leave smaller UTDs out")
     args = parser.parse_args(argv)
-    found = [cell for path in args.tables for cell in read(path) if cell.utd >= args.min_utd]
+    found = [cell for cell in scaling_compare_tables.read(args.tables) if cell.utd >= args.min_utd]
     algos = sorted({cell.algo for cell in found}, key=lambda name: (name != args.baseline, name))
     if len(algos) < 2 or algos[0] != args.baseline:
         raise errors.ConfigError(
@@ -54,13 +54,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     scaling_compare_plot.draw(rows, out / "compare.png")
     print(f"written: {out / 'compare.csv'}, {out / 'compare.png'}")
     return 0
-
-
-def read(source: str) -> list[cells.Cell]:
-    """Cells of a table; `label=path` names its algorithm otherwise than the table does."""
-    label, _, path = source.rpartition("=")
-    found = cells.make_cells(table.read_table([path]), [], [])
-    return [replace(cell, algo=label or cell.algo) for cell in found]
 
 
 def compare(task: str, own: list[cells.Cell], algos: Sequence[str]) -> list[dict]:
@@ -86,7 +79,7 @@ def compare(task: str, own: list[cells.Cell], algos: Sequence[str]) -> list[dict
                 ends = ratio_interval(mine.stretched[:, j], base.stretched[:, j], length[u])
             values = (task, LEVELS[j], u, algo, mine.num_seeds, mine.point[j], low, high)
             whole = np.nan_to_num(base.point[j], nan=length[u])
-            values += (mine.point[j] / whole, *ends)
+            values += (mine.point[j] / whole, int(np.isnan(base.point[j])), *ends)
             rows.append(dict(zip(COLUMNS, values, strict=True)))
     return rows
 

@@ -13,7 +13,7 @@ from rlx.infra import errors
 COLUMNS = "algo,task,utd,batch_size,learning_rate,model_size,seed,env_step,return".split(",")
 
 
-def write(path, algo: str, speed: float, utds=(1.0, 2.0, 4.0)):
+def write(path, algo: str, speed: float, utds=(1.0, 2.0, 4.0), first=0, lr=1e-3):
     """Returns rise linearly at `speed` x utd per step, six seeds 2 % apart."""
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
@@ -22,7 +22,7 @@ def write(path, algo: str, speed: float, utds=(1.0, 2.0, 4.0)):
             for seed in range(6):
                 for step in range(0, 1010, 10):
                     value = speed * utd * step * (1 + 0.02 * (seed - 2.5))
-                    writer.writerow([algo, "toy", utd, 64, 1e-3, 100, seed, step, value])
+                    writer.writerow([algo, "toy", utd, 64, lr, 100, first + seed, step, value])
     return str(path)
 
 
@@ -44,6 +44,7 @@ def test_half_the_data_is_a_ratio_of_one_half(tmp_path):
             continue
         assert float(row["D"]) == pytest.approx(level / (speed * utd), rel=0.01)
         if row["algo"] == "bro":
+            assert row["at_most"] == str(int(utd < 4))  # sac reaches J at UTD 4 alone
             want = {1.0: 750 / 800, 2.0: 950 / 1600, 4.0: 0.5}[utd]
             assert float(row["ratio"]) == pytest.approx(want, rel=0.01)
             assert float(row["ratio_low"]) < want * 1.01 and float(row["ratio_high"]) > want
@@ -56,6 +57,25 @@ def test_labels_and_small_utds(tmp_path):
     rows = list(csv.DictReader((tmp_path / "compare.csv").open()))
     assert {row["utd"] for row in rows} == {"2.0", "4.0"} and {r["J"] for r in rows} == {"950.0"}
     assert np.unique([row["algo"] for row in rows]).tolist() == ["fast", "sac"]
+
+
+def test_more_seeds_join_whatever_the_order(tmp_path):
+    sac = write(tmp_path / "a.csv", "sac", 0.4)
+    more = [write(tmp_path / "b.csv", "bro", 0.8), write(tmp_path / "c.csv", "bro", 0.4, first=6)]
+    tables = []
+    for own in (more, more[::-1]):
+        assert scaling_compare.main([sac, *own, f"--out={tmp_path}"]) == 0
+        tables.append((tmp_path / "compare.csv").read_text())
+    assert tables[0] == tables[1]
+    rows = list(csv.DictReader((tmp_path / "compare.csv").open()))
+    assert {(row["algo"], row["seeds"]) for row in rows} == {("sac", "6"), ("bro", "12")}
+
+
+def test_two_settings_at_one_utd_are_refused(tmp_path):
+    sac = write(tmp_path / "a.csv", "sac", 0.4)
+    grid = [write(tmp_path / "b.csv", "bro", 0.8), write(tmp_path / "c.csv", "bro", 0.4, lr=1e-4)]
+    with pytest.raises(errors.ConfigError, match=r"learning_rate=0.0001.*; .*learning_rate=0.001"):
+        scaling_compare.main([sac, *grid, f"--out={tmp_path}"])
 
 
 def test_one_algorithm_alone_or_no_common_level_is_refused(tmp_path):

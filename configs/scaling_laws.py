@@ -126,13 +126,13 @@ def get_config(arg: str = "") -> ConfigDict:
         "algo": ALGO[option.algo],
         "wide": WIDE | WIDE_ALGO[option.algo] if wide else {},
         "tuned": TUNED[option.algo].get(env_name, {}),  # what is tuned for a task beats `wide`
+        "published": PUBLISHED[option.algo] if option.published else {},
         "net": NETWORKS[option.net],
         "demo": DEMO if option.demo else {},
         "smoke": SMOKE | SMOKE_ALGO[option.algo] if option.smoke else {},
         "study": STUDY | STUDY_ENV[option.algo].get(env_name, {}) if option.study else {},
         "grid": GRID if option.grid else {},
         "sizes": SIZES if option.sizes else {},
-        "published": PUBLISHED[option.algo] if option.published else {},
     }
     for layer in layers.values():
         config.update_from_flattened_dict(layer)
@@ -287,16 +287,20 @@ SMOKE_ALGO = {
         "learner.batch_size": 128,
     },
 }
-_AS_PUBLISHED = {"rule.batch_size": False, "rule.lr": False, "env.num_envs": 1}
-PUBLISHED = {  # one run as each paper ran it; PQL's is that of `wide`, at any task
-    "sac": _AS_PUBLISHED
-    | constants(sac, "critic_hidden", "actor_hidden", "batch_size", "lr", "layer_norm")
-    | {"train.utd": 1.0, "train.learning_starts": 10_000, "train.env_steps": 1_000_000},
-    "bro": _AS_PUBLISHED
-    | constants(bro, "critic_hidden", "actor_hidden", "batch_size", "quantiles", "lr")
-    | constants(bro, "reset_at", "reset_every", "optimistic")
-    | {"train.utd": 10.0, "train.learning_starts": 2_500, "train.env_steps": 1_000_000},
-    "pql": WIDE_ALGO["pql"],
+
+
+def published(agent: ModuleType, utd: float, **train: int) -> dict[str, Any]:
+    """Overrides for one run as a paper ran it, at its own ratio."""
+    names = [name for name in agent.get_config() if name != "name"]
+    given = constants(agent, *names) | {"rule.batch_size": False, "rule.lr": False}
+    given |= {"train.utd": utd, "sweep.utd": (utd,), "sweep.env_steps": ()}
+    return given | {f"train.{name}": value for name, value in train.items()}
+
+
+PUBLISHED = {
+    "sac": {"env.num_envs": 1} | published(sac, 1.0, learning_starts=10_000, env_steps=1_000_000),
+    "bro": {"env.num_envs": 1} | published(bro, 10.0, learning_starts=2_500, env_steps=1_000_000),
+    "pql": WIDE_ALGO["pql"] | published(pql, 8 / 4096),
 }
 GRID = {
     "sweep.batch_size": (64, 128, 256, 512),

@@ -167,3 +167,25 @@ def test_the_agents_numbers_exist_once():
     config = configs.flatten(configs.load("configs/scaling_laws.py:env=point_mass"))
     learner = {k.removeprefix("learner."): v for k, v in config.items() if k.startswith("learner.")}
     assert learner == own
+
+
+PAPERS = {  # algorithm -> module, UTD, transitions
+    "sac": (sac, 1.0, 1_000_000),
+    "bro": (bro, 10.0, 1_000_000),
+    "pql": (pql, 8 / 4096, 50_000_000),
+}
+
+
+@pytest.mark.parametrize("algo", list(PAPERS))
+@pytest.mark.parametrize("env", ["pendulum", "CartpoleSwingup", "brax/reacher"])
+def test_published_is_one_run_with_every_constant_of_the_paper(algo, env):
+    agent, utd, env_steps = PAPERS[algo]
+    config = configs.load(f"configs/scaling_laws.py:published,algo={algo},env={env}")
+    assert dict(config.learner) == dict(agent.get_config())
+    assert (config.sweep.utd, config.sweep.env_steps) == ((utd,), ())
+    assert config.train.utd == utd and config.train.env_steps == env_steps
+
+
+def test_a_network_keeps_its_settings_as_published():
+    learner = configs.load("configs/scaling_laws.py:published,net=simba").learner
+    assert (learner.network, learner.weight_decay, learner.normalize_obs) == ("simba", 1e-2, True)

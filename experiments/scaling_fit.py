@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,21 @@ from experiments import scaling_table
 from rlx.infra.errors import ConfigError
 from rlx.scaling import report as laws
 from rlx.scaling.errors import ScalingError
+
+
+def check(config: ConfigDict) -> None:
+    """Refuse, before anything is trained, settings of the fit with which no fit is possible."""
+    fit = config.fit
+    low, high = fit.return_range if len(fit.return_range) == 2 else (math.nan, math.nan)
+    if not -math.inf < low < high < math.inf:
+        raise ConfigError(f"fit.return_range is two rising numbers, got {fit.return_range}")
+    if not fit.thresholds or not all(math.isfinite(level) for level in fit.thresholds):
+        raise ConfigError(f"fit.thresholds is one finite number or more, got {fit.thresholds}")
+    for name, least in (("bootstrap", 1), ("holdout", 0)):
+        if fit[name] < least:
+            raise ConfigError(f"fit.{name} is a whole number >= {least}, got {fit[name]}")
+    if fit.delta is not None and not 0.0 <= fit.delta < math.inf:
+        raise ConfigError(f"fit.delta is a number >= 0 or none, got {fit.delta}")
 
 
 def fit(config: ConfigDict, root: Path) -> int:

@@ -50,6 +50,7 @@ def main(argv: list[str] | None = None) -> int:
     given = options.explicit
     name = "_".join(filter(None, (config.env.name.replace("/", "_"), config.tag)))
     root = workdir if "workdir" in given else Path("results/scaling_laws") / name
+    scaling_fit.check(config)
     if options.fit_only:
         return distributed.on_main(lambda: scaling_fit.fit(config, root), "fit")
     if {"seed", "num_seeds"} <= given:

@@ -48,13 +48,11 @@ def main(argv: list[str] | None = None) -> int:
     env = envs.make(config.env.name, config.env.impl)
     config = at_utd(config, config.train.utd, options.explicit)
     points = draw(config)
-    plan = halving.rungs(
-        len(points), config.train.env_steps, config.search.rungs, config.search.eta
-    )
+    seeds = tuple(range(config.num_seeds))
+    plan = halving.check(config, env, agents.make, seeds, points)
     if options.dry_run:
         print(json.dumps([rung._asdict() for rung in plan], indent=2))
         return 0
-    seeds = tuple(range(config.num_seeds))
     code, order = halving.search(
         config,
         env,

@@ -31,7 +31,7 @@ from ml_collections import ConfigDict
 from rlx.nn.bronet import BroNet
 from rlx.nn.critic import QEnsemble
 from rlx.nn.init import orthogonal
-from rlx.ops import running_stats
+from rlx.ops import learning, running_stats
 from rlx.ops.distributions import tanh_gaussian
 from rlx.ops.quantile import quantile_huber
 from rlx.ops.shards import pmean_if, rows
@@ -102,7 +102,8 @@ def make(config: ConfigDict, spec: EnvSpec, axis_name: str | None = None) -> Lea
     critic_net = QEnsemble(BroNet(*shape_of("critic", config), config.quantiles), 2)
     small = orthogonal(0.01)
     optimist_net = BroNet(*shape_of("actor", config), action_dim, small, out_bias=False)
-    hp = {name: float(config[name]) for name in HP if name != "target_entropy"}
+    learning.settings(config, ("init_alpha",))
+    hp = learning.settings(config, tuple(name for name in HP if name != "target_entropy"))
     hp["target_entropy"] = config.target_entropy_per_dim * action_dim
 
     def optimizer(name: str, hp: dict[str, jax.Array]) -> optax.GradientTransformation:

@@ -30,7 +30,7 @@ from ml_collections import ConfigDict
 
 from rlx.nn.critic import QEnsemble
 from rlx.nn.mlp import MLP
-from rlx.ops import categorical, running_stats
+from rlx.ops import categorical, learning, running_stats
 from rlx.ops.shards import pmean_if, rows
 from rlx.ops.specs import check_continuous
 from rlx.ops.td import td_target
@@ -98,7 +98,7 @@ def make(config: ConfigDict, spec: EnvSpec, axis_name: str | None = None) -> Lea
 
     actor_net = net(config.actor_hidden, action_dim)
     critic_net = QEnsemble(net(config.critic_hidden, max(1, config.atoms)), config.ensemble)
-    hp = {name: float(config[name]) for name in HP}
+    hp = learning.settings(config, HP)
 
     def optimizer(hp: dict[str, jax.Array]) -> optax.GradientTransformation:
         return optax.adamw(hp["lr"], weight_decay=hp["weight_decay"])

@@ -22,7 +22,7 @@ from ml_collections import ConfigDict
 
 from rlx.nn import networks
 from rlx.nn.critic import QEnsemble
-from rlx.ops import running_stats
+from rlx.ops import learning, running_stats
 from rlx.ops.distributions import tanh_gaussian
 from rlx.ops.shards import pmean_if, rows
 from rlx.ops.specs import check_continuous
@@ -84,7 +84,8 @@ def make(config: ConfigDict, spec: EnvSpec, axis_name: str | None = None) -> Lea
     critic = networks.make(config.network, config.critic_hidden, 1, config.layer_norm)
     critic_net = QEnsemble(critic, config.ensemble)
     project = networks.projection(config.network)
-    hp = {name: float(config[name]) for name in HP if name != "target_entropy"}
+    learning.settings(config, ("init_alpha",))
+    hp = learning.settings(config, tuple(name for name in HP if name != "target_entropy"))
     hp["target_entropy"] = config.target_entropy_per_dim * action_dim
     if not config.weight_decay:
         del hp["weight_decay"]  # plain Adam: no array, no work

@@ -24,8 +24,9 @@ from rlx.infra.errors import (
 from rlx.infra.files import plain, write_json
 from rlx.infra.logging import Run
 from rlx.infra.signals import agreed, stop_signals
+from rlx.ops import learning
 from rlx.train import pack, sweep
-from rlx.train.checks import Sizes, check
+from rlx.train.checks import Sizes, check, check_counts
 from rlx.train.offline_plan import OfflinePlan
 from rlx.train.resume import Survivors
 from rlx.train.schedule import Schedule
@@ -70,8 +71,11 @@ def make_entry(
     workdir: Path,
 ) -> Entry:
     """Check one pack (S seeds x points of settings) before any compile; resolve its defaults."""
+    check_counts(config)  # a learner is built of them
     hp = make_learner(config.learner, env.spec, None).hp
     runs = sweep.expand(seeds, points, hp)
+    for point in points:
+        learning.settings(point, tuple(point))
     sizes, plan = check(config, env, len(runs))
     resolved = ConfigDict(config.to_dict())
     resolved.data.capacity, resolved.mesh.shards = sizes.capacity, sizes.shards

@@ -19,13 +19,16 @@ from rlx.types import Env
 
 MEMORY_SHARE = 0.8  # of a device, for replay; the rest is for programs, parameters and physics
 
-COUNTS = (  # whole numbers >= 1 where they are given at all
+COUNTS = (  # whole numbers >= 1, or several of them, where they are given at all
     "env.num_envs",
     "env.action_repeat",
     "env.episode_length",
     "env.pool_size",
     "learner.batch_size",
     "learner.ensemble",
+    "learner.quantiles",
+    "learner.critic_hidden",
+    "learner.actor_hidden",
     "train.env_steps",
     "train.log_every",
     "train.eval_every",
@@ -52,11 +55,7 @@ def check(config: ConfigDict, env: Env, num_runs: int = 1) -> tuple[Sizes, Sched
     value.
     """
     train, num_envs, batch = config.train, config.env.num_envs, config.learner.batch_size
-    flat = configs.flatten(config)
-    for name in COUNTS:
-        value = flat.get(name)
-        if value is not None and value < 1:
-            raise ConfigError(f"{name} is a whole number >= 1, got {value}")
+    check_counts(config)
     starts = max(1000, batch) if train.learning_starts is None else train.learning_starts
     if starts < batch:
         raise ConfigError(
@@ -94,6 +93,16 @@ def check(config: ConfigDict, env: Env, num_runs: int = 1) -> tuple[Sizes, Sched
     )
     plan = Schedule(num_envs, train.env_steps, prefill, H, G, sizes.log_every, sizes.eval_every)
     return sizes, plan
+
+
+def check_counts(config: ConfigDict) -> None:
+    """Refuse sizes that no network and no loop can have."""
+    flat = configs.flatten(config)
+    for name in COUNTS:
+        value = flat.get(name)
+        for one in value if isinstance(value, tuple) else (value,):
+            if one is not None and one < 1:
+                raise ConfigError(f"{name} is a whole number >= 1, got {one}")
 
 
 def check_memory(capacity: int, env: Env, num_runs: int, mesh: Mesh) -> None:

@@ -46,6 +46,27 @@ def rungs(settings: int, env_steps: int, count: int, eta: int) -> list[Rung]:
     ]
 
 
+def check(
+    config: ConfigDict,
+    env: Env,
+    make_learner: pack.MakeLearner,
+    seeds: Sequence[int],
+    points: Sequence[Point],
+) -> list[Rung]:
+    """Return the rounds, having refused, by rung, what could not be trained."""
+    plan = rungs(len(points), config.train.env_steps, config.search.rungs, config.search.eta)
+    for k, rung in enumerate(plan):
+        own, some = at_rung(config, rung.env_steps), points[: rung.settings]
+        try:
+            campaign.make_entry(own, env, make_learner, seeds, some, Path(f"rung_{k}"))
+        except ValueError as error:
+            raise ConfigError(
+                f"rung {k} of {len(plan)} (search.rungs, search.eta), {rung.env_steps} of "
+                f"{config.train.env_steps} transitions: {error}"
+            ) from error
+    return plan
+
+
 def best(returns: Sequence[float], seeds: int, keep: int) -> list[int]:
     """Return the `keep` best settings, best first, by their mean over seeds (seeds fastest); a
     setting with a seed that is not finite comes last.

@@ -76,10 +76,13 @@ def test_survivors_go_on_as_in_an_undisturbed_pack(tmp_path, capsys):
     "flag, text",
     [
         ("--config.search.ranges.lr=1e-2,1e-4", "search.ranges: range of 'lr' needs low < high"),
+        ("--config.search.ranges.lr=-1,1e-4", "search.ranges: "),
+        ("--rungs=3", r"rung 0 of 3 .*search.rungs.*: train.env_steps = 1000 leaves nothing"),
         ("--config.search.eta=1", "search.points = 4, search.rungs = 3, search.eta = 1"),
     ],
 )
 def test_bad_searches_are_refused_before_anything_is_written(tmp_path, flag, text):
-    with pytest.raises(errors.ConfigError, match=text):
-        search.main([*FLAGS, flag, f"--workdir={tmp_path / 'x'}"])
+    for more in ([], ["--dry_run"]):
+        with pytest.raises(errors.ConfigError, match=text):
+            search.main([*FLAGS, flag, *more, f"--workdir={tmp_path / 'x'}"])
     assert not (tmp_path / "x").exists()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+NO_WIDTHS = "the fit knows no widths (column width, or --net= at the fit): set the network to N"
+
 
 def _span(ci: list | None) -> str:
     if ci is None or all(end is None for end in ci):
@@ -36,9 +38,7 @@ def recommendation(advice: dict) -> str:
     if len(advice["runs"]) > 1:
         lines.append("env steps are of each task; the budget is that of the pooled tasks")
     if advice["size"] is not None and advice["width"] is None:
-        lines.append(
-            "the fit knows no widths (column width, or --net= at the fit): set the network to N"
-        )
+        lines.append(NO_WIDTHS)
     return "\n".join([*lines, *(run["command"] for run in advice["runs"])])
 
 
@@ -62,4 +62,6 @@ def suggestion(plan: dict) -> str:
             f"cost {run['cost']:.3g} {plan['unit']}; factor {run['factor_after']:.2f}{note}"
         )
         lines += [f"   {command}" for command in run["commands"]]
+    if any(run["size"] and "--width=" not in " ".join(run["commands"]) for run in plan["runs"]):
+        lines.append(NO_WIDTHS)
     return "\n".join(lines)

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from rlx.scaling import flops, rules
+from rlx.scaling import flops, published, rules
 from rlx.scaling.cells import Cell
 from rlx.scaling.errors import ScalingError
 from rlx.scaling.forecast import Forecast
@@ -22,13 +22,17 @@ def command(
     workdir: str | None = None,
     seeds: str = "",
 ) -> str:
-    """A ready command line; settings that the fit does not know are left to the config.
+    """A ready command line; settings that the fit does not know are left to the config. A comment
+    for a published task that this house does not have.
 
     Args:
       run: task, utd, env_steps and, where known, batch_size, learning_rate, width.
       run_config: the sweep's own config, such as configs/scaling_laws.py:study.
     """
-    config = result["config"]
+    config, task = result["config"], run["task"]
+    env = published.ENVIRONMENTS.get(task, task)
+    if env is None:
+        return f"# {task}: published, but no environment of this house"
     parts = [PROGRAM, f"--config={run_config}" if run_config else ""]
     if config["algo"] in flops.LEARNERS:
         parts.append(f"--algo={config['algo']}")
@@ -38,7 +42,7 @@ def command(
     for flag, name in (("batch_size", "batch_size"), ("lr", "learning_rate"), ("width", "width")):
         if run.get(name):
             parts.append(f"--{flag}={_exact(run[name])}")
-    parts += [f"--env={run['task']}", f"--steps={run['env_steps']}"]
+    parts += [f"--env={env}", f"--steps={run['env_steps']}"]
     parts += [f"--workdir={workdir}" if workdir else "", seeds]
     return " ".join(part for part in parts if part)
 
@@ -67,7 +71,8 @@ def measured(result: dict, f: Forecast, at: dict[str, float], task: str) -> dict
         raise ScalingError("this fit is of an older rlx, without the runs' settings: fit it again")
     (own,) = (c for c in cells if c["task"] == task and all(c[n] == v for n, v in at.items()))
     run = {name: own[name] for name in ("task", "utd", "batch_size", "learning_rate")}
-    return run | {"width": width_at(result, at), "env_steps": math.ceil(own["env_steps"])}
+    run |= {"width": width_at(result, at), "size": at.get("size")}
+    return run | {"env_steps": math.ceil(own["env_steps"])}
 
 
 def fresh(result: dict, f: Forecast, at: dict[str, float], task: str, data: float) -> dict:
@@ -75,7 +80,7 @@ def fresh(result: dict, f: Forecast, at: dict[str, float], task: str, data: floa
     batch, rate = settings(result, f, at)
     return {
         "task": task, "utd": float(f"{at['utd']:.3g}"), "width": width_at(result, at),
-        "batch_size": batch.get(task), "learning_rate": rate.get(task),
+        "size": at.get("size"), "batch_size": batch.get(task), "learning_rate": rate.get(task),
         "env_steps": math.ceil(data * task_scale(result, f)[task]),
     }  # fmt: skip
 
@@ -85,6 +90,7 @@ def workdir(result: dict, run: dict, first: int, seeds: int) -> str:
     algo = result["config"]["algo"]
     name = run["task"].replace("/", "_") + ("" if algo in ("sac", "", None) else f"_{algo}")
     point = f"utd_{run['utd']:g}" + (f"_w{run['width']}" if run["width"] else "")
+    point += f"_n{run['size']:.3g}" if run.get("size") and not run["width"] else ""
     return f"{RESULTS}/{name}_more/{point}_s{first}" + (f"-{first + seeds - 1}" * (seeds > 1))
 
 

@@ -56,8 +56,8 @@ def report_published(benchmark: str, rows: list[dict] | None = None, **options) 
         "version": VERSION,
         "kind": "published",
         "config": {
-            **asdict(chosen), "benchmark": benchmark, "tasks": tasks, "utds": sigma,
-            "data_scale": data_scale,
+            **asdict(chosen), "algo": rows[0].get("algo"), "benchmark": benchmark, "tasks": tasks,
+            "utds": sigma, "data_scale": data_scale,
             "thresholds": [J for J, _ in laws], "model_size": prices.model_size, "delta": delta,
             "size_batch": chosen.size_batch, "unit": chosen.unit, "seeds": None, "num_envs": None,
             "source": source.source,

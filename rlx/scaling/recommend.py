@@ -37,9 +37,9 @@ def recommend(
       and the reasons in `flags`; `truncated`: whose interval the measured
       range cuts off; `clipped` (held at the edge of the measured range).
     """
-    if not total_budget > 0:
+    if not 0 < total_budget < math.inf:
         unit = result["config"]["unit"]
-        raise ScalingError(f"budget={total_budget:g}; must be a positive number of {unit}")
+        raise ScalingError(f"budget={total_budget:g}; must be a positive, finite number of {unit}")
     f = forecast.forecast(result, delta, axis)
     free = f.point(total_budget)
     at = {name: float(np.clip(value, *f.box[name])) for name, value in free.items()}
@@ -145,7 +145,7 @@ def _runs(result: dict, f: Forecast, advice: dict, run_config: str | None) -> li
     for task in scale:
         run = commands.fresh(result, f, at, task, advice["data"])
         run |= {
-            "algo": result["config"]["algo"], "size": advice["size"],
+            "algo": result["config"]["algo"],
             "env_steps_ci": advice["data_ci"] and [
                 math.ceil(end * scale[task]) for end in advice["data_ci"]
             ],

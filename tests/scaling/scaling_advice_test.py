@@ -260,4 +260,4 @@ def test_the_command_line_prints_text_and_json(result, sized, tmp_path, capsys, 
     assert main(["suggest", str(tmp_path / "utd"), "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)["runs"]) == 5
     assert main(["recommend", str(tmp_path / "utd"), "--budget=-1"]) == 2
-    assert "must be a positive number of FLOPs" in capsys.readouterr().err
+    assert "must be a positive, finite number of FLOPs" in capsys.readouterr().err

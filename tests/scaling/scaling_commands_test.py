@@ -11,8 +11,19 @@ import pytest
 import synthetic
 
 from experiments import scaling_laws
-from rlx.scaling import ScalingError, load, plots, recommend, suggest, write
+from rlx.envs import names
+from rlx.scaling import (
+    ScalingError,
+    advice_text,
+    load,
+    plots,
+    published,
+    recommend,
+    suggest,
+    write,
+)
 from rlx.scaling.__main__ import main
+from rlx.scaling.published_report import report_published
 from rlx.scaling.report import report
 
 UTDS = (0.5, 1.0, 2.0, 4.0)
@@ -122,3 +133,33 @@ def test_a_fit_without_the_settings_of_its_runs_is_fitted_again(result, tmp_path
     del old["cells"]
     with pytest.raises(ScalingError, match="fit it again"):
         suggest(old, runs=1)
+
+
+def test_published_tasks_are_those_of_the_house_or_left_out_by_name():
+    fit = report_published("dmc")
+    lines = [run["command"] for run in recommend(fit, 2e15)["runs"]]
+    assert "# quadruped-walk: published, but no environment of this house" in lines
+    ready = [line for line in lines if not line.startswith("#")]
+    assert len(ready) == 5 and all("--algo=bro" in line for line in ready)
+    assert any("--env=CartpoleSwingup " in line for line in ready)
+
+
+def test_every_published_task_has_an_environment_or_none():
+    tasks = {row["task"] for row in published.rows("hparam_rules.csv")} | set(published.COS_BASES)
+    assert tasks == set(published.ENVIRONMENTS)
+    assert {name for name in published.ENVIRONMENTS.values() if name} <= set(names.ALL)
+
+
+@pytest.mark.parametrize("budget", [np.inf, np.nan, 0.0])
+def test_a_budget_is_positive_and_finite(result, budget):
+    with pytest.raises(ScalingError, match="must be a positive, finite number of FLOPs"):
+        recommend(result, budget)
+
+
+def test_sizes_without_widths_have_workdirs_of_their_own_and_a_note():
+    fit = report([published.path("bro_dmc_curves.csv.gz")], preset="cos", bootstrap=60)
+    plan = suggest(fit, runs=3)
+    text = advice_text.suggestion(plan)
+    assert text.endswith("set the network to N") and "--width" not in text
+    folders = [part for part in text.split() if part.startswith("--workdir=")]
+    assert all("_n" in folder for folder in folders) and len(set(folders)) == len(folders)

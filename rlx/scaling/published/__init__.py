@@ -55,6 +55,28 @@ COS_BASES = {
 }
 
 
+# Names that the published tables use -> environments of this house, where it has the task.
+ENVIRONMENTS = {
+    "acrobot-swingup": "AcrobotSwingup",
+    "cartpole-swingup": "CartpoleSwingup",
+    "cheetah-run": "CheetahRun",
+    "dog-stand": None,
+    "finger-spin": "FingerSpin",
+    "finger-turn": None,  # of two difficulties; the table does not say which
+    "fish-swim": "FishSwim",
+    "hopper-hop": "HopperHop",
+    "humanoid-stand": "HumanoidStand",
+    "quadruped-run": None,
+    "quadruped-walk": None,
+    "walker-run": "WalkerRun",
+    "walker-walk": "WalkerWalk",
+    "Ant-v4": "brax/ant",
+    "HalfCheetah-v4": "brax/halfcheetah",
+    "Humanoid-v4": "brax/humanoid",
+    "Walker2d-v4": "brax/walker2d",
+}
+
+
 def benchmark(name: str) -> PublishedBenchmark:
     """The constants of a published benchmark, or an error that lists them."""
     if name not in BENCHMARKS:

@@ -120,6 +120,7 @@ def get_config(arg: str = "") -> ConfigDict:
     return config
 
 
+MAX_PROCESSES = 1  # evaluation in simulators is one process's
 PACKED = {"seed": "seed"}  # field: the flag that runs several at once
 FLAGS = {"seeds": "seed", "config.num_seeds": "seed"}  # other flags that set a field of the sweep
 

@@ -101,6 +101,7 @@ def expand(sweep: Sweep, options: Options) -> list[Job]:
     Every job is listed, finished or not.
     """
     _check_extra(sweep, options)
+    _check_processes(sweep, options)
     jobs, taken = [], set()
     for overrides in fold(sweep.entries, list(sweep.packed)):
         name = _job_name(options, overrides, sweep.packed, taken)
@@ -121,6 +122,20 @@ def expand(sweep: Sweep, options: Options) -> list[Job]:
             )
         )
     return jobs
+
+
+def _check_processes(sweep: Sweep, options: Options) -> None:
+    """Refuse more hosts than a run can have, before any is paid for."""
+    hosts = options.accelerator.hosts * options.slices
+    processes, most = max(hosts, options.processes), sweep.max_processes
+    if most is not None and processes > most:
+        where = (
+            f"{options.accelerator.name} x {options.slices} slices" if hosts > 1 else "the flags"
+        )
+        raise LaunchError(
+            f"{options.config} trains in at most {most} process per run, {where} would start "
+            f"{processes}: choose an accelerator of one host"
+        )
 
 
 def retry(job: Job) -> Job:

@@ -33,6 +33,7 @@ class Sweep(NamedTuple):
     entries: list[Override]  # checked, floats as floats
     packed: dict[str, str]  # {field: flag of the experiment that takes several values at once}
     flags: Mapping[str, str] = MappingProxyType({})  # {other flag: the swept field that it sets}
+    max_processes: int | None = None  # per job; None = as many as there are hosts
 
 
 def load(experiment: str, spec: str) -> Sweep:
@@ -57,7 +58,7 @@ def load(experiment: str, spec: str) -> Sweep:
         for entry in entries
     ]
     _refuse_duplicates(checked)
-    return Sweep(checked, packed, flags)
+    return Sweep(checked, packed, flags, getattr(module, "MAX_PROCESSES", None))
 
 
 def check_experiment(name: str) -> None:

@@ -52,6 +52,21 @@ REFUSED = [
         "configs/scaling_laws.py: unknown config option 'smok'; options: smoke, demo, wide, study, "
         "grid, sizes, published, algo=sac, net=mlp, env=",
     ),
+    (
+        (
+            "--experiment=offline",
+            "--backend=jobset",
+            "--accelerator=v5litepod-16",
+            "--workdir=gs://our-runs/x",
+            "--image=gcr.io/lab/rlx:1",
+        ),
+        "configs/offline.py trains in at most 1 process per run, v5litepod-16 x 1 slices would "
+        "start 4: choose an accelerator of one host",
+    ),
+    (
+        ("--experiment=offline", "--backend=local", "--processes=2"),
+        "configs/offline.py trains in at most 1 process per run, the flags would start 2: ",
+    ),
     ((*LOCAL, "--accelarator=cpu"), "unknown flag '--accelarator'; nearest: --accelerator, "),
     ((*LOCAL, "--processes=two"), "argument --processes: invalid int value: 'two'"),
     ((*LOCAL, "--processes=0"), "--processes is an integer of 1 or more, got 0"),

@@ -21,7 +21,7 @@ from rlx.nn import encoders
 from rlx.nn.critic import Critic
 from rlx.nn.diffusion import Denoiser
 from rlx.nn.flow import VectorField
-from rlx.ops import diffusion, learning, td
+from rlx.ops import diffusion, td
 from rlx.types import EnvSpec, PyTree
 
 FLOWS = ("flow_bc", "fql", "ifql", "bfn", "fbrac", "fawac")
@@ -80,8 +80,7 @@ def critic_of(config: ConfigDict, spec: EnvSpec) -> Callable[..., jax.Array]:
 
     def q(params: PyTree, obs: jax.Array, x: jax.Array) -> jax.Array:
         critic = params["critic"] if given is None else given
-        of = lambda obs, action: net.apply(critic, obs, action)  # noqa: E731
-        values = learning.candidate_values(of, obs, jnp.clip(x, -1, 1))
+        values = net.apply(critic, obs, jnp.clip(x, -1, 1))
         return td.aggregate(values, own.get("q_agg", "min"))
 
     return q

@@ -34,7 +34,8 @@ class QEnsemble(nn.Module):
 
 
 class Critic(nn.Module):
-    """Q(s, a) of an ensemble: obs `[B, *O]`, action `[B, A]` -> `[size, B]`.
+    """Q(s, a) of an ensemble: obs `[B, *O]`, action `[B, A]` -> `[size, B]`; N actions of each
+    observation, `[B, N, A]` -> `[size, B, N]`, whose image is encoded once.
 
     GELU layers with LayerNorm after each, Glorot-uniform kernels (Park et al. 2025, arXiv
     2502.02538, appendix B). encoder: of images, shared by the members.
@@ -48,8 +49,12 @@ class Critic(nn.Module):
     @nn.compact
     def __call__(self, obs: jax.Array, action: jax.Array) -> jax.Array:
         features = obs if self.encoder is None else self.encoder(obs)
+        *batch, A = action.shape
+        if action.ndim > 2:
+            features = jnp.repeat(features, batch[1], axis=0)
         member = gelu_mlp(self.hidden, 1, self.layer_norm)
-        return QEnsemble(member, self.size)(features, action).squeeze(-1)
+        values = QEnsemble(member, self.size)(features, action.reshape(-1, A))
+        return values.reshape(self.size, *batch)
 
 
 class Value(nn.Module):

@@ -158,18 +158,6 @@ def advantage_weight(
     return jax.lax.stop_gradient(jnp.minimum(jnp.exp(temperature * advantage), max_weight))
 
 
-def candidate_values(
-    critic: Callable[[PyTree, jax.Array], jax.Array], obs: jax.Array, action: jax.Array
-) -> jax.Array:
-    """Return `critic(obs, action) -> [K, B]` of N actions per observation.
-
-    Args: obs `[B, *O]`; action `[B, N, A]`.   Returns: `[K, B, N]`.
-    """
-    B, N, A = action.shape
-    values = critic(jnp.repeat(obs, N, axis=0), action.reshape(B * N, A))
-    return values.reshape(-1, B, N)
-
-
 def pick(action: jax.Array, score: jax.Array) -> jax.Array:
     """Return for each row of `action [B, N, A]` the one with the highest `score [B, N]`."""
     return jnp.take_along_axis(action, score.argmax(1)[:, None, None], axis=1).squeeze(1)

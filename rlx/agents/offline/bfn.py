@@ -89,9 +89,7 @@ def make(config: ConfigDict, spec: EnvSpec, axis_name: str | None = None) -> Lea
         """Of the actions that the flow makes of `noise [B, N, A]` the one of highest value."""
         flow, critic = state.params["flow"], state.params["critic"]
         action = draw_action(flow, obs, noise)
-        q = learning.candidate_values(
-            lambda obs, action: critic_net.apply(critic, obs, action), obs, action
-        )
+        q = critic_net.apply(critic, obs, action)
         return learning.pick(action, aggregate(q, config.q_agg))
 
     def critic_loss(params: Any, state: State, batch: Transition, noise: jax.Array):

@@ -88,10 +88,7 @@ def make(config: ConfigDict, spec: EnvSpec, axis_name: str | None = None) -> Lea
 
     def target_values(state: State, obs: jax.Array, action: jax.Array) -> jax.Array:
         """Q' of N actions per observation, `[2, B, N]`."""
-        critic = state.target_params["critic"]
-        return learning.candidate_values(
-            lambda obs, action: critic_net.apply(critic, obs, action), obs, action
-        )
+        return critic_net.apply(state.target_params["critic"], obs, action)
 
     def critic_loss(params: Any, state: State, batch: Transition, noise: jax.Array):
         """Squared TD error, summed over the critics; equation 'critic' above."""

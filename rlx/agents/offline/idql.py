@@ -145,9 +145,7 @@ def make(config: ConfigDict, spec: EnvSpec, axis_name: str | None = None) -> Lea
         given = denoiser.apply(params, obs, method="condition")[:, None]
         predict = lambda x, t: denoiser.apply(params, given, x, t, method="noise")  # noqa: E731
         action = diffusion.denoise(predict, noise, how)
-        q = learning.candidate_values(
-            lambda obs, action: critic_net.apply(critic, obs, action), obs, action
-        )
+        q = critic_net.apply(critic, obs, action)
         return learning.pick(action, q.min(0)), {}
 
     return Learner(init, update, act, td_loss, hp)

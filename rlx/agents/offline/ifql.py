@@ -144,9 +144,7 @@ def make(config: ConfigDict, spec: EnvSpec, axis_name: str | None = None) -> Lea
         noise = rows(lambda key: jax.random.normal(key, (per_shard, config.samples, A)), keys)
         flow, critic = state.params["flow"], state.params["critic"]
         action = draw_action(flow, obs, noise)
-        q = learning.candidate_values(
-            lambda obs, action: critic_net.apply(critic, obs, action), obs, action
-        )
+        q = critic_net.apply(critic, obs, action)
         return learning.pick(action, q.min(0)), {}
 
     return Learner(init, update, act, td_loss, hp)

@@ -80,7 +80,7 @@ def policy(setting: ours.Setting, episodes: int) -> Act:
 
 def data(quick: bool) -> Part:
     """Time rows of cube-single-play made by one process and by one per core, start included."""
-    episodes = 2 if quick else 9  # and one in ten for validation
+    episodes = 2 if quick else 27  # and one in ten for validation
     figures: dict[str, Any] = {"env": ENV, "type": TYPE, "cores": cores()}
     lines = []
     for workers in sorted({1, cores()}):

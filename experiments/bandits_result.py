@@ -23,7 +23,7 @@ class Found(NamedTuple):
     """All that is known so far."""
 
     rows: list[dict[str, Any]]  # part, method, alpha (0 = it has none), seed, MEASURED, updates
-    samples: dict[str, Any]  # arrays, "part/method/alpha/seed" -> [SHOWN, 2]
+    samples: dict[str, np.ndarray]  # "part/method/alpha/seed" -> [SHOWN, 2]
 
 
 def measure(bandit: Bandit, frames: np.ndarray) -> dict[str, float]:

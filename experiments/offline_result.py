@@ -10,14 +10,13 @@ from experiments import offline_plot
 from rlx.data.trajectories import Dataset
 from rlx.infra import files
 from rlx.train.campaign import Entry
-from rlx.train.offline_plan import OfflinePlan
 
 MEASURED = ("success", "return_", "score", "q")
 
 
 def describe(entry: Entry, dataset: Dataset) -> dict[str, Any]:
     """What will run: for `--dry_run`."""
-    plan, rows = cast(OfflinePlan, entry.plan), dataset.train
+    plan, rows = cast(Any, entry.plan), dataset.train  # an OfflinePlan
     return {
         "task": dataset.name,
         "agent": entry.config.learner.name,
@@ -35,7 +34,7 @@ def describe(entry: Entry, dataset: Dataset) -> dict[str, Any]:
 
 def introduction(entry: Entry, dataset: Dataset) -> str:
     """One or two lines on what is learned from what: where online batches come from, too."""
-    plan, train = cast(OfflinePlan, entry.plan), entry.config.train
+    plan, train = cast(Any, entry.plan), entry.config.train
     text = (
         f"{entry.config.learner.name} on {dataset.name}: {len(dataset.train.index):,} transitions, "
         f"{len(entry.runs)} runs, {plan.offline_steps:,} offline steps"
@@ -50,7 +49,7 @@ def introduction(entry: Entry, dataset: Dataset) -> str:
 
 def report(entry: Entry, facts: dict[str, Any]) -> dict[str, Any]:
     """Write the curve and its figure, print a summary; return what `result.json` holds."""
-    runs, evals, plan = entry.runs, facts["evals"], cast(OfflinePlan, entry.plan)
+    runs, evals, plan = entry.runs, facts["evals"], cast(Any, entry.plan)
     kept = [i for i, run in enumerate(runs) if run.id not in facts["dead"]]
     rows = [
         {

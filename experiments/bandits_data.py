@@ -6,6 +6,8 @@ Actions are [B, 2] and lie around K modes on a ring of radius .7; one choice, no
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,13 +30,13 @@ def turn(xy: jax.Array, angle: jax.Array) -> jax.Array:
     return jnp.stack([c * x - s * y, s * x + c * y], axis=-1)
 
 
-def nearest(bandit: Bandit, frame: jax.Array) -> tuple[jax.Array, jax.Array]:
+def nearest(bandit: Bandit, frame: jax.Array | np.ndarray) -> tuple[jax.Array, jax.Array]:
     """Return the nearest mode int32[B] of each point, and whether the point is on data bool[B]."""
     away = jnp.linalg.norm(frame[:, None] - centers(bandit), axis=-1)
     return away.argmin(1), away.min(1) < bandit.near
 
 
-def reward(bandit: Bandit, frame: jax.Array) -> jax.Array:
+def reward(bandit: Bandit, frame: jax.Array | np.ndarray) -> Any:
     """Return the true reward of each point `[B, 2]`, f32[B]."""
     mode, on_data = nearest(bandit, frame)
     value = frame[:, 0]

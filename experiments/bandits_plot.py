@@ -70,7 +70,7 @@ def scatter(ax, found: Found, bandit: Bandit, label: str, alpha: float) -> None:
 def _circle(center: np.ndarray, radius: float, color: str):
     from matplotlib.patches import Circle
 
-    return Circle(center, radius, color=color, alpha=0.3, linewidth=0)
+    return Circle((center[0], center[1]), radius, color=color, alpha=0.3, linewidth=0)
 
 
 def curves(ax, found: Found, bandit: Bandit, methods: Sequence[Method], measure: str) -> None:

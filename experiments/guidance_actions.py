@@ -38,7 +38,7 @@ def rows(config: ConfigDict, seed: int) -> Iterator[dict[str, Any]]:
 
     def run(keys: jax.Array, name: str, n: int) -> GuidedOut:
         method, knob, more, greedy = METHODS[name]
-        own = {"alpha": 0.0 if greedy else alpha, knob: n} | more
+        own: dict[str, Any] = {"alpha": 0.0 if greedy else alpha, knob: n} | more
         return guide(keys, process, value, reward, Config(method=method, **own))
 
     def calls_at(name: str, n: int) -> float:
@@ -73,7 +73,8 @@ def student(config: ConfigDict, seed: int) -> np.ndarray:
     teacher = lambda obs, z: integrate(velocity, z, config.steps)  # noqa: E731
     own = lambda obs, x: reward(x)  # noqa: E731
     learner = agents.make(config.student, spec, teacher=teacher, reward=own)
-    batch = Transition(jnp.zeros((config.student.batch_size, 0)), *[None] * 5)
+    nothing: Any = None
+    batch = Transition(jnp.zeros((config.student.batch_size, 0)), *[nothing] * 5)
     hp = {name: jnp.float32(value) for name, value in learner.hp.items()}
 
     def update(state: PyTree, i: jax.Array) -> tuple[PyTree, None]:

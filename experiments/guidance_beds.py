@@ -33,11 +33,12 @@ def make(name: str, alpha: float, steps: int) -> Bed:
     bed = linear_gaussian.reference(steps) if name == "gaussian" else markov_chain.reference()
     process, reward = bed.process(), bed.reward()
     values = {"posterior mean": posterior_mean(process, reward), "exact": bed.value(alpha)}
-    law = bed.tilt(alpha)
-    if name == "gaussian":
-        mean_reward, distance = bed.mean_reward(*law), lambda x: measure.gaussian_kl(x, *law)
-        draw = lambda rng, n: rng.multivariate_normal(*law, (n, 1)).astype(np.float32)  # noqa: E731
+    if isinstance(bed, linear_gaussian.LinearGaussian):
+        own = bed.tilt(alpha)
+        mean_reward, distance = bed.mean_reward(*own), lambda x: measure.gaussian_kl(x, *own)
+        draw = lambda rng, n: rng.multivariate_normal(*own, (n, 1)).astype(np.float32)  # noqa: E731
     else:
+        law = bed.tilt(alpha)
         index = lambda x: np.ravel_multi_index(np.moveaxis(x, -1, 0), law.shape)  # noqa: E731
         mean_reward = bed.mean_reward(law)
         distance = lambda x: measure.total_variation(index(x), law.ravel())  # noqa: E731

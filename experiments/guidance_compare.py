@@ -19,7 +19,7 @@ from rlx.guidance import Config, GuidedOut, guide
 
 def settings(method: Method, alpha: float, n: int) -> Config:
     """The method with its knob at n."""
-    own = (method.settings or {}) | ({method.knob: n} if method.knob else {})
+    own: dict[str, Any] = (method.settings or {}) | ({method.knob: n} if method.knob else {})
     return Config(method=method.method, alpha=0.0 if method.greedy else alpha, **own)
 
 

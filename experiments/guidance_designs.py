@@ -37,8 +37,8 @@ def settings(method: str, budget: int, length: int, fraction: float) -> Config:
     many = max(2, min(16, budget // 32))
     children = max(1, min(8, budget // (10 * many)))
     each = many * children * (max(round(fraction * length), 1) if method == "refinement" else 1)
-    sizes = {"particles": many, "children": children, "rounds": max(1, (budget - many) // each)}
-    return Config(method=EVOLVED[method], fraction=fraction, **sizes)
+    rounds, own = max(1, (budget - many) // each), EVOLVED[method]
+    return Config(method=own, fraction=fraction, particles=many, children=children, rounds=rounds)
 
 
 def designed(

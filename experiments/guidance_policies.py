@@ -30,7 +30,7 @@ BOOTSTRAP = 5000
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line."""
-    parser = argparse.ArgumentParser(usage=__doc__.replace("%", "%%"))
+    parser = argparse.ArgumentParser(usage=(__doc__ or "").replace("%", "%%"))
     parser.add_argument("workdir", type=Path)
     parser.add_argument("methods", nargs="+")
     parser.add_argument("--episodes", type=int, default=100)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -70,7 +71,8 @@ def trained(config: ConfigDict, length: int, seed: int) -> Fn:
 
     def update(state: PyTree, i: jax.Array) -> tuple[PyTree, jax.Array]:
         x = draw(key_for(seed, i, "sample"), size, length)
-        batch = Transition(nothing(size), x, jnp.zeros(size), None, None, None)
+        unread: Any = None
+        batch = Transition(nothing(size), x, jnp.zeros(size), unread, unread, unread)
         keys = shard_keys(key_for(seed, i, "update"), 1)
         state, metrics = learner.update(state, batch, keys)
         return state, metrics["rwr_loss"]

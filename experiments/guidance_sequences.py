@@ -32,14 +32,14 @@ class Reference(NamedTuple):
 def reference(length: int, oracle: Fn, other: Fn) -> Reference:
     """Measure the prior."""
     x = prior.draw(jax.random.key(0), SAMPLES, length)
-    scales = [(float(r(x).mean()), float(r(x).std())) for r in (oracle, other)]
-    return Reference(oracle, other, *scales, kmers(np.asarray(x)))
+    scale, other_scale = ((float(r(x).mean()), float(r(x).std())) for r in (oracle, other))
+    return Reference(oracle, other, scale, other_scale, kmers(np.asarray(x)))
 
 
 def kmers(x: np.ndarray) -> np.ndarray:
     """Frequencies `[4**K]` of the words of K bases in sequences x `[N, L]`."""
     count = x.shape[1] - K + 1
-    word = sum(4**i * x[:, i : i + count] for i in range(K))
+    word: Any = sum(4**i * x[:, i : i + count] for i in range(K))
     return np.bincount(word.ravel(), minlength=4**K) / word.size
 
 

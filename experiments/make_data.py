@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     plan = Plan(options.env, options.type, episodes, rows, options.seed, options.expert)
     policy = walker(plan)
     # Whatever is wrong with environment or policy is said here, before any process starts.
-    ogbench.Generator(plan.env, plan.type, rows, policy and policy[0](policy[1])).close()
+    ogbench.Generator(plan.env, plan.type, rows, policy[0](policy[1]) if policy else None).close()
     shards = Shards(plan, options.out)
     if not shards.finished():
         with stop_signals() as stop:

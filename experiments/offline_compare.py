@@ -23,7 +23,7 @@ from rlx.infra import errors, files
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line."""
-    parser = argparse.ArgumentParser(usage=__doc__.replace("%", "%%"))
+    parser = argparse.ArgumentParser(usage=(__doc__ or "").replace("%", "%%"))
     parser.add_argument("workdirs", nargs="+")
     parser.add_argument("--out", type=Path, default=Path("results/offline_compare"))
     parser.add_argument("--value", default="score")

@@ -73,5 +73,5 @@ def made(name: str, episodes: int, folder: str | None) -> str:
 def score(name: str) -> Score:
     """Return (returns, successes) [R, E] -> what published tables have, 0 to 100 and more."""
     if name in d4rl.TASKS and "antmaze" not in name:
-        return lambda returns, successes: d4rl.normalized_score(name, returns)
+        return lambda returns, successes: np.asarray(d4rl.normalized_score(name, returns))
     return lambda returns, successes: 100.0 * successes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -16,7 +16,7 @@ MEASURED = ("success", "return_", "score", "q")
 
 def describe(entry: Entry, dataset: Dataset) -> dict[str, Any]:
     """What will run: for `--dry_run`."""
-    plan, rows = entry.plan, dataset.train
+    plan, rows = cast(Any, entry.plan), dataset.train  # an OfflinePlan
     return {
         "task": dataset.name,
         "agent": entry.config.learner.name,
@@ -34,7 +34,7 @@ def describe(entry: Entry, dataset: Dataset) -> dict[str, Any]:
 
 def introduction(entry: Entry, dataset: Dataset) -> str:
     """One or two lines on what is learned from what: where online batches come from, too."""
-    plan, train = entry.plan, entry.config.train
+    plan, train = cast(Any, entry.plan), entry.config.train
     text = (
         f"{entry.config.learner.name} on {dataset.name}: {len(dataset.train.index):,} transitions, "
         f"{len(entry.runs)} runs, {plan.offline_steps:,} offline steps"
@@ -49,7 +49,7 @@ def introduction(entry: Entry, dataset: Dataset) -> str:
 
 def report(entry: Entry, facts: dict[str, Any]) -> dict[str, Any]:
     """Write the curve and its figure, print a summary; return what `result.json` holds."""
-    runs, evals = entry.runs, facts["evals"]
+    runs, evals, plan = entry.runs, facts["evals"], cast(Any, entry.plan)
     kept = [i for i, run in enumerate(runs) if run.id not in facts["dead"]]
     rows = [
         {
@@ -74,7 +74,7 @@ def report(entry: Entry, facts: dict[str, Any]) -> dict[str, Any]:
         own = {name: values[i] for name, values in last.items() if isinstance(values, list)}
         found["runs"][runs[i].id] = {"seed": runs[i].seed, **dict(runs[i].hp), **own}
     print(summary(found))
-    offline_plot.draw(rows, entry.workdir / "curve.png", entry.plan.offline_steps)
+    offline_plot.draw(rows, entry.workdir / "curve.png", plan.offline_steps)
     print(f"written: {entry.workdir / 'result.json'}, curve.csv, curve.png")
     return found
 

@@ -32,7 +32,7 @@ BOOTSTRAP = 2000
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line."""
-    parser = argparse.ArgumentParser(usage=__doc__.replace("%", "%%"))
+    parser = argparse.ArgumentParser(usage=(__doc__ or "").replace("%", "%%"))
     parser.add_argument("tables", nargs="+")
     parser.add_argument("--out", default="results/scaling_compare")
     parser.add_argument("--baseline", default="sac")

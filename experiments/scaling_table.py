@@ -67,7 +67,7 @@ def rows(
 def write(path: Path, table: list[dict[str, Any]]) -> None:
     """Write a table as CSV, in one step."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer: csv.DictWriter[str] = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(table)
     files.write_text(path, text.getvalue())

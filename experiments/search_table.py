@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rlx.infra import files
 
 
-def finish(root: Path, rungs: int, order: list[dict[str, float]]) -> int:
+def finish(root: Path, rungs: int, order: Sequence[Mapping[str, float]]) -> int:
     """Write `search.csv` and print the last rung, best first."""
     rows: list[dict[str, Any]] = []
     for k in range(rungs):

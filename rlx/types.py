@@ -29,7 +29,7 @@ class Spec(NamedTuple):
 class EnvSpec(NamedTuple):
     """What a learner needs to know of an environment: observations and actions."""
 
-    obs: Spec
+    obs: PyTree  # Spec, or {name: Spec} where an observation is several arrays
     action: Spec
 
 

@@ -26,7 +26,7 @@ WEIGHTS = {"alpha_actor": 0.1, "alpha_critic": 0.01}  # the reference's own defa
 CHANGES = {"rebrac": WEIGHTS}
 
 
-def compare(reference: Any, name: str) -> dict[str, float]:
+def compare(reference: Any, name: str) -> dict[str, Any]:
     """Return the largest differences after one update of an agent."""
     other = offline_reference.agent(reference, SETTING, name, **CHANGES.get(name, {}))
     rng = np.random.default_rng(2)

@@ -26,9 +26,9 @@ def load(folder: Path) -> SimpleNamespace:
     known = hashlib.sha256(source).hexdigest() == FQL_SHA256
     sys.path.insert(0, str(folder))
     try:
-        import agents as reference_agents
-        from agents import fql, ifql, iql, rebrac
-        from utils import datasets
+        import agents as reference_agents  # pyright: ignore[reportMissingImports]
+        from agents import fql, ifql, iql, rebrac  # pyright: ignore[reportMissingImports]
+        from utils import datasets  # pyright: ignore[reportMissingImports]
     finally:
         sys.path.remove(str(folder))
     return SimpleNamespace(

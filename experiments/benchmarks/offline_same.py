@@ -95,5 +95,6 @@ def batches() -> tuple[dict[str, np.ndarray], Transition]:
     extras = dict(discount=discount * batch["masks"], valid=one, action_valid=one[:, None])
     extras |= dict(next_action=jnp.asarray(batch["next_actions"]), next_action_valid=one)
     names = ("observations", "actions", "rewards", "next_observations")
-    flags = (batch["masks"] == 0, one == 0)
-    return batch, Transition(*(jnp.asarray(batch[name]) for name in names), *flags, extras)
+    obs, action, reward, next_obs = (jnp.asarray(batch[name]) for name in names)
+    ended, cut = batch["masks"] == 0, one == 0
+    return batch, Transition(obs, action, reward, next_obs, ended, cut, extras)

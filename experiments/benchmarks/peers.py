@@ -87,7 +87,8 @@ def capture_epoch(setting: Setting, vector_steps: int) -> Epoch:
                 max_replay_size=setting.capacity,
                 grad_updates_per_step=setting.updates,
                 max_devices_per_host=1,
-                network_factory=functools.partial(
+                # brax's own factory does not fit the protocol that brax declares for it
+                network_factory=functools.partial(  # pyright: ignore[reportArgumentType]
                     networks.make_sac_networks,
                     hidden_layer_sizes=setting.hidden,
                 ),

@@ -70,13 +70,14 @@ class Bench:
     def _batch(self, ids: list[list[int]]) -> TokenBatch:
         rng = np.random.default_rng(1)
         length = PREFIX + max(map(len, ids)) + 2
-        tokens = np.zeros((self.rows, length), np.int32)
+        tokens: Any = np.zeros((self.rows, length), np.int32)
         tokens[:, :PREFIX] = rng.integers(3, TEXT, (self.rows, PREFIX))
         for row, own in zip(tokens, ids, strict=True):
             said = [*self.slots.to_model(np.array(own)), self.slots.end, self.slots.eos]
             row[PREFIX : PREFIX + len(said)] = said
         suffix = (np.arange(length) >= PREFIX) & (tokens != self.slots.pad)
-        return TokenBatch(tokens, suffix, suffix, np.int32(tokens != self.slots.pad))
+        there: Any = np.int32(tokens != self.slots.pad)
+        return TokenBatch(tokens, suffix, suffix, there)
 
     def training_flops(self) -> float:
         """Operations of a step: all positions through the decoder, chunks of 64 to logits."""

@@ -14,7 +14,7 @@ names are kept apart, outside of gradients, optimiser and moving average.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,7 @@ from ml_collections import ConfigDict
 
 from rlx.nn import vision_language as vl
 from rlx.nn import vla_settings
-from rlx.nn.action_expert import draw_tau, flow_errors, sample_actions
+from rlx.nn.action_expert import ActionExpert, draw_tau, flow_errors, sample_actions
 from rlx.nn.speaking import choice_of, say_actions, vocabulary
 from rlx.ops import masks, partition
 from rlx.ops.accumulate import accumulated
@@ -170,7 +170,8 @@ def make(
         inside = (segment[:, 1:] > 0) & (segment[:, 1:] == segment[:, :-1])
         mask = batch.mask_loss[:, 1:] & inside
         if config.action_vocab_only:  # tokens that are no choice (EOS) are not predicted
-            head, targets = head[vocabulary(slots)], choice_of(slots, targets)
+            own = cast(Slots, slots)  # checked: given wherever tokens are said
+            head, targets = head[vocabulary(own)], choice_of(own, targets)
             mask &= targets >= 0
         scores = token_scores(y[:, :-1], head, targets, mask)
         loss = row_mean(scores.nll, scores.counted).mean()
@@ -186,7 +187,9 @@ def make(
 
         noise, tau = jax.vmap(draw)(keys)
         expert = {"params": params["expert"]}
-        return flow_errors(nets.expert, expert, actions, noise, tau, given).mean(-1)
+        return flow_errors(
+            cast(ActionExpert, nets.expert), expert, actions, noise, tau, given
+        ).mean(-1)
 
     def losses(
         params: PyTree, hp: dict, batch: TokenBatch, keys: jax.Array, train: bool
@@ -251,8 +254,9 @@ def make(
         if flows:
             return flow_actions(params, seq, obs.get("state"), keys)
         pick = sampler(keys, state.hp["temperature"]) if explore else greedy
-        llm, limit = {"params": params["llm"]}, config.max_new_tokens or int(codec.size)
-        return say_actions(nets.llm, llm, seq, slots, codec, limit, pick)
+        own, means = cast(Slots, slots), cast(Codec, codec)
+        llm, limit = {"params": params["llm"]}, config.max_new_tokens or int(means.size)
+        return say_actions(nets.llm, llm, seq, own, means, limit, pick)
 
     def flow_actions(params: PyTree, seq: vl.Sequence, state: jax.Array | None, keys: Keys):
         """Integrate the flow; both explores and evaluates from noise, as published."""
@@ -261,7 +265,8 @@ def make(
         draw = lambda key: jax.random.normal(key, (B // keys.keys.shape[0], T, A))  # noqa: E731
         given = state, kv, masks.prefix(seq.mask_ar, seq.segment)
         expert = {"params": params["expert"]}
-        x = sample_actions(nets.expert, expert, rows(draw, keys), config.flow_steps, given)
+        net, noise = cast(ActionExpert, nets.expert), rows(draw, keys)
+        x = sample_actions(net, expert, noise, config.flow_steps, given)
         if codec is not None:
             x = x * codec.scale + codec.offset
         nothing = jnp.full((B, 0), -1, jnp.int32)

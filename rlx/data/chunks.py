@@ -75,7 +75,7 @@ class ChunkSource:
         zero_pad: Sequence[bool] | None = None,
         delta: Sequence[bool] | None = None,
         image_size: tuple[int, int] | None = None,
-        episodes: Sequence[int] | None = None,
+        episodes: Sequence[int] | np.ndarray | None = None,
     ):
         """Number the samples; reads no episode.
 

@@ -98,7 +98,8 @@ def from_hdf5(path: str | Path, name: str) -> Rows:
         if "next_observations" not in file and "timeouts" not in file:
             raise ValueError(f"{path} has neither next_observations nor timeouts")
         wanted = (*needed, "next_observations", "timeouts")
-        data = {key: file[key][:] for key in wanted if key in file}
+        sets: Any = file  # of its entries these are arrays, not groups
+        data: dict[str, np.ndarray] = {key: sets[key][:] for key in wanted if key in file}
     done = data["terminals"].reshape(-1).astype(bool)
     timeouts = data.pop("timeouts", np.zeros_like(done)).reshape(-1).astype(bool)
     data |= _values(name, data["rewards"].reshape(-1), done)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -115,7 +115,7 @@ def decode(record: bytes, leaves: Mapping[str, Leaf]) -> dict[str, Any]:
 
 def _decoded(values: example.Values, leaf: Leaf) -> Any:
     if leaf.kind == "image":
-        images = Images(values, leaf)
+        images = Images(cast(Sequence[memoryview], values), leaf)
         return images if leaf.sequences else images[0]
     if leaf.kind == "text":
         texts = np.array([bytes(value).decode() for value in values], object)

@@ -86,7 +86,7 @@ class Split:
             with np.load(path) as file:
                 if np.array_equal(file["mark"], mark):
                     return {key: file[key] for key in file.files if key != "mark"}
-        arrays = make()
+        arrays: dict[str, Any] = make()  # Any: a name could be an option of savez
         part = path.with_name(f"{path.name}.{os.getpid()}.part")
         try:
             with open(part, "wb") as file:
@@ -119,7 +119,7 @@ class Split:
     def _open_with_tfds(self) -> None:
         import tensorflow_datasets as tfds
 
-        builder = tfds.builder_from_directory(str(self.folder))
+        builder: Any = tfds.builder_from_directory(str(self.folder))
         arguments: dict[str, Any] = {}
         if self._format == "array_record":  # its records are the same Examples
             arguments["deserialize_method"] = tfds.decode.DeserializeMethod.RAW_BYTES

@@ -8,7 +8,7 @@ transition has left its trajectory.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,20 +16,20 @@ from flax import struct
 
 from rlx.types import Transition
 
+Array = Any  # np.ndarray on the host, jax.Array on device
+
 
 class Rows(struct.PyTreeNode):
     """N rows with M transitions; NumPy arrays on the host, jax arrays on device."""
 
-    obs: jax.Array  # [N, *O] float32 vectors or uint8 images, one frame per row
-    action: jax.Array  # [N, A] float32 in [-1, 1]
-    reward: jax.Array  # f32[N]
-    terminated: jax.Array  # bool[N]: 1 - masks of OGBench's files, may be set in mid-trajectory
-    transition: jax.Array  # bool[N], False in a trajectory's last row
-    action_known: (
-        jax.Array
-    )  # bool[N]: the action was taken from data; True wherever `transition` is
-    age: jax.Array  # int32[N], how many rows of its trajectory lie before it
-    index: jax.Array  # int32[M], the rows with a transition
+    obs: Array  # [N, *O] float32 vectors or uint8 images, one frame per row
+    action: Array  # [N, A] float32 in [-1, 1]
+    reward: Array  # f32[N]
+    terminated: Array  # bool[N]: 1 - masks of OGBench's files, may be set in mid-trajectory
+    transition: Array  # bool[N], False in a trajectory's last row
+    action_known: Array  # bool[N]: the action was taken from data; True wherever `transition` is
+    age: Array  # int32[N], how many rows of its trajectory lie before it
+    index: Array  # int32[M], the rows with a transition
 
 
 class Windows(NamedTuple):

@@ -11,7 +11,7 @@ import random
 import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
@@ -87,10 +87,11 @@ def spec(env: gymnasium.Env, frame_stack: int = 1) -> EnvSpec:
     from rlx.types import EnvSpec, Spec
 
     image = env.observation_space.dtype == np.uint8
-    shape = env.observation_space.shape
+    shape = cast(tuple[int, ...], env.observation_space.shape)
     stacked = (*shape[:-1], shape[-1] * frame_stack)
     obs = Spec(stacked, np.uint8, 0, 255) if image else Spec(stacked, np.float32)
-    return EnvSpec(obs, Spec(env.action_space.shape, np.float32, -1.0, 1.0))
+    action = cast(tuple[int, ...], env.action_space.shape)
+    return EnvSpec(obs, Spec(action, np.float32, -1.0, 1.0))
 
 
 def episode_length(env: gymnasium.Env) -> int:
@@ -109,7 +110,7 @@ def _layers(env: gymnasium.Env) -> Iterator[gymnasium.Env]:
     """Yield the environment, what it wraps, what that wraps."""
     while env is not env.unwrapped:
         yield env
-        env = env.env
+        env = cast("gymnasium.Wrapper", env).env
     yield env
 
 
@@ -130,7 +131,7 @@ class Lane:
             for layer in _layers(self.env):  # a wrapper's action space need not be the inner one
                 layer.action_space.seed(seed)
             obs, _ = self.env.reset(seed=seed)
-        self._frames.extend([self._frame(obs)] * self._frames.maxlen)
+        self._frames.extend([self._frame(obs)] * cast(int, self._frames.maxlen))
         return self._stacked()
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, float]:
@@ -149,14 +150,14 @@ class Lane:
         mazes their exits in mid-episode: lanes of one process would otherwise disturb each other.
         NumPy's generator is exchanged, not copied: 1 us instead of 230.
         """
-        others = np.random.get_bit_generator(), random.getstate()
-        np.random.set_bit_generator(self._numpy)
+        others = np.random.mtrand.get_bit_generator(), random.getstate()
+        np.random.mtrand.set_bit_generator(self._numpy)
         random.setstate(self._python)
         try:
             yield
         finally:
             self._python = random.getstate()
-            np.random.set_bit_generator(others[0])
+            np.random.mtrand.set_bit_generator(others[0])
             random.setstate(others[1])
 
     def _frame(self, obs: np.ndarray) -> np.ndarray:
@@ -272,7 +273,7 @@ class Pool:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _together(self, method: str, lanes: Sequence[int], values: np.ndarray) -> list[np.ndarray]:
+    def _together(self, method: str, lanes: Iterable[int], values: np.ndarray) -> list[np.ndarray]:
         """Call `method` of all workers that hold some of the lanes; return columns in order."""
         lanes, count = np.asarray(lanes, int), len(self._workers)
         one_each = 0 < len(lanes) == len(values) == len(np.unique(lanes))

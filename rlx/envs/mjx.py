@@ -87,7 +87,7 @@ def compile_xml(xml: str) -> Physics:
     import mujoco
     from mujoco import mjx
 
-    model = mujoco.MjModel.from_xml_string(xml)
+    model = mujoco.MjModel.from_xml_string(xml)  # pyright: ignore[reportAttributeAccessIssue]
     on_device = mjx.put_model(model, impl="jax")
 
     def reset(qpos: jax.Array) -> PyTree:

@@ -88,7 +88,7 @@ class Remote:
 
 def ready(workers: Iterable[Remote], timeout_s: float) -> list[Remote]:
     """Wait until one of them has an answer, `timeout_s` at most; return those that have."""
-    pipes = {worker._pipe: worker for worker in workers}
+    pipes: dict[Any, Remote] = {worker._pipe: worker for worker in workers}
     return [pipes[pipe] for pipe in wait(list(pipes), timeout_s)]
 
 

@@ -10,7 +10,7 @@ Greedy: alpha enters only through the value.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -49,7 +49,7 @@ def beam(
         v, bad = finite(v)
         return Leaves(y, at_y, v, jnp.repeat(leaves.path, M, axis=1) + v, leaves.bad + bad)
 
-    def step(state: tuple[jax.Array, PyTree], now: tuple[jax.Array, jax.Array]):
+    def step(state: tuple[jax.Array, PyTree], now: tuple[Any, jax.Array]):
         t, keys = now
         numbers = jnp.zeros(state[0].shape[:2])
         leaves = Leaves(*state, numbers, numbers, jnp.zeros(len(numbers), jnp.int32))

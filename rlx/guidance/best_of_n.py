@@ -7,6 +7,8 @@ soft_bon  index ~ exp(r / alpha): self-normalised importance sampling, consisten
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -30,7 +32,7 @@ def ancestral(keys: jax.Array, process: Process, n: int) -> jax.Array:
     steps = levels(process)
     (start_key,), step_keys = plan(keys, 1, len(steps), 1)
 
-    def step(x: jax.Array, now: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+    def step(x: jax.Array, now: tuple[Any, jax.Array]) -> tuple[jax.Array, None]:
         t, (draw_key,) = now
         kernel = process.kernel(x, process.predict(x, t), t)
         return kernel.draw(draw_key, 1)[:, :, 0], None

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from rlx.guidance.population import POTENTIALS
 from rlx.guidance.resampling import KINDS, ess
@@ -116,7 +117,7 @@ def check_numbers(problems: int, config: Config) -> None:
 
 def concrete(x: Any) -> np.ndarray | None:
     """The numbers, or None while they are traced."""
-    return None if isinstance(x, jax.core.Tracer) else np.asarray(x)
+    return None if isinstance(x, Tracer) else np.asarray(x)
 
 
 def check_alpha(
@@ -142,7 +143,7 @@ def check_alpha(
         raise ValueError(f"{name} is 0 or >= {SMALLEST:g}, got {alpha}")
 
 
-def check_slope(process: Process, value: Value, config: Config) -> None:
+def check_slope(process: Process, value: Value | None, config: Config) -> None:
     """Gradient methods on what has no gradient."""
     relaxed = getattr(value, "relaxed", None)
     if config.gradient == "taylor" and relaxed is None:
@@ -176,7 +177,7 @@ def check_traces(program: Callable[..., Any], *arguments: Any) -> None:
 
 def check_finished(process: Process, out: GuidedOut, config: Config, on_collapse: str) -> None:
     """Raise or warn about what only the results show; nothing while they are traced."""
-    if isinstance(out.logw, jax.core.Tracer):
+    if isinstance(out.logw, Tracer):
         return
     if process.masked and bool(jnp.any(out.x0 == process.tokens)):
         raise RuntimeError(f"the mask, token {process.tokens}, is left in x0")
@@ -192,14 +193,14 @@ def check_finished(process: Process, out: GuidedOut, config: Config, on_collapse
             f"{np.asarray(out.n_bad_reward)[collapsed].tolist()} were not finite"
         )
     if out.moves is not None and config.particles > 2:
-        warn_degenerate(out, config)
+        warn_degenerate(out, out.moves, config)
 
 
-def warn_degenerate(out: GuidedOut, config: Config) -> None:
+def warn_degenerate(out: GuidedOut, moves: jax.Array, config: Config) -> None:
     """Warn where the effective size stayed below 1.5 for more than a quarter of the steps."""
     low = np.mean(np.asarray(out.ess) < 1.5, axis=0) > 0.25
     if low.any():
-        better = np.asarray(suggest_alpha(out.moves))[low]
+        better = np.asarray(suggest_alpha(moves))[low]
         warnings.warn(
             f"effective sample size < 1.5 of {config.particles} for over a quarter of the steps in "
             f"{low.sum()} of {len(low)} problems: alpha is too small for so few particles; "

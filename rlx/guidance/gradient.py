@@ -15,14 +15,25 @@ that a row's guidance does not depend on how many there are.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
 from rlx.guidance.core import cost, finite, given, over, plan, rewards, score, split
-from rlx.guidance.types import Calls, Config, Fn, GuidedOut, Process, Reward, Value, levels
+from rlx.guidance.types import (
+    Calls,
+    Config,
+    Continuous,
+    Discrete,
+    Fn,
+    GuidedOut,
+    Process,
+    Reward,
+    Value,
+    levels,
+)
 from rlx.types import PyTree
 
 
@@ -34,7 +45,7 @@ def guided(
     (start_key,), step_keys = plan(keys, 1, len(steps), 2)
     sloped = carried(process, value, config)
 
-    def step(x: jax.Array, now: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    def step(x: jax.Array, now: tuple[Any, jax.Array]) -> tuple[jax.Array, jax.Array]:
         t, (draw_key, value_key) = now
         if sloped is not None:
             _, (prediction, shift) = sloped.score(value_key, x, t, config.alpha)
@@ -115,7 +126,7 @@ def looked_up(
     """The shift of the kernel at (x, t) from values elsewhere: at its mean, or at edits of x."""
     if process.tokens:
         return sized(exact(keys, process, value, reward, config, x, t), None, config)
-    mean = process.kernel(x, prediction, t).mean
+    mean = cast(Continuous, process).kernel(x, prediction, t).mean
     total = lambda y: summed(score(value, reward, keys, y, t - 1, config.alpha))  # noqa: E731
     (_, (v, _)), delta = jax.value_and_grad(total, has_aux=True)(mean)
     return sized(delta, v, config)
@@ -183,7 +194,7 @@ def sized(delta: jax.Array, v: jax.Array | None, config: Config) -> jax.Array:
     """guidance * delta / alpha, rows held below clip_norm; -inf stays, else not finite is 0."""
     forbidden = jnp.isneginf(delta)
     delta = jnp.where(jnp.isfinite(delta), delta, 0.0)
-    if config.by_residual:
+    if config.by_residual and v is not None:
         residual = jnp.sqrt(jnp.where(v < 0, -2 * v, 1.0))  # where it is 0 so is the slope
         delta = delta / residual.reshape(*v.shape, *(1,) * (delta.ndim - 2))
     if config.clip_norm is not None:
@@ -219,14 +230,14 @@ def ascended(
         return x0 + over(rate, g) * jnp.where(jnp.isfinite(g), g, 0.0)
 
     x0hat = jax.lax.fori_loop(0, config.ascent_steps, step, process.clean(x, prediction, t))
-    return process.with_clean(x, x0hat, t)
+    return cast(Continuous, process).with_clean(x, x0hat, t)
 
 
 def calls(process: Process, value: Value, config: Config, steps: Any) -> Calls:
     """Calls of one particle for its predictions and shifts."""
     T, edits = len(steps), 0
     if process.tokens and kind(process, value, config) == "exact":
-        edits = process.tokens * process.length
+        edits = process.tokens * cast(Discrete, process).length
     if edits and process.single_site:
         return cost(value, steps - 1, edits) + Calls(model=T)
     if edits:

@@ -139,7 +139,10 @@ def child_of(process: Process, keys: jax.Array):
     return x, process.predict(x, jnp.int32(process.steps))
 
 
-def over_devices(keys: jax.Array, devices: Sequence[jax.Device]) -> jax.Array:
+def over_devices(
+    keys: jax.Array,
+    devices: Sequence[jax.Device],  # pyright: ignore[reportInvalidTypeForm]  # a class, assigned
+) -> jax.Array:
     """Keys `[B]` with the problems split over devices; `guide` then runs where its keys are.
 
     Problems never meet, so nothing is sent between devices. Particles of a problem stay together.

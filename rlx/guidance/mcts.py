@@ -12,7 +12,7 @@ All walks of all particles are at the same level, so a level is one model call o
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -42,7 +42,7 @@ def mcts(
     x = process.start(start_key, config.particles)
     prediction = process.predict(x, jnp.int32(process.steps)) if value.predicts else None
 
-    def step(state: tuple[jax.Array, PyTree], now: tuple[jax.Array, jax.Array]):
+    def step(state: tuple[jax.Array, PyTree], now: tuple[Any, jax.Array]):
         t, keys = now
         walk_keys, commit_keys = keys[:-D].reshape(S, D, 2, -1), keys[-D:]
         tree = planted(*state, config)
@@ -125,7 +125,7 @@ def walked(
     return backed_up(tree, jnp.moveaxis(path, 0, 2), config), bad
 
 
-def taken(tree: PyTree, level: jax.Array, node: jax.Array) -> PyTree:
+def taken(tree: PyTree, level: jax.Array | int, node: jax.Array) -> PyTree:
     """Leaves `[B, N, depth + 1, S, ...]` at a level and nodes `[B, N]`."""
     row = jax.vmap(jax.vmap(lambda nodes, i: nodes[i]))
     return jax.tree.map(lambda leaf: row(leaf[:, :, level], node), tree)

@@ -22,7 +22,7 @@ from rlx.guidance.core import finite, flat, gather, gumbel, log_weights, plan, r
 from rlx.guidance.discrete import randint, uniform
 from rlx.guidance.resampling import ess, resample
 from rlx.guidance.svdd import contest, svdd
-from rlx.guidance.types import Calls, Config, GuidedOut, Process, Reward, Value
+from rlx.guidance.types import Calls, Config, Discrete, GuidedOut, Process, Reward, Value
 
 Change = Callable[[jax.Array, jax.Array], GuidedOut]  # keys [B], designs [B, N, *E]
 
@@ -54,7 +54,7 @@ def rerd(
 
 def ga(
     keys: jax.Array,
-    process: Process,
+    process: Discrete,
     value: Value,
     reward: Reward,
     config: Config,

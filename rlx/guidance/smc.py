@@ -12,7 +12,7 @@ bad one only costs variance. Twisted and nested SMC are this loop with another `
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -71,7 +71,7 @@ def run(
     x = process.start(start_key, config.particles)
     v, prediction = score(value, reward, value_key, x, jnp.int32(steps[0]), config.alpha)
 
-    def step(population: pop.Population, now: tuple[jax.Array, ...]):
+    def step(population: pop.Population, now: tuple[Any, Any, jax.Array, jax.Array]):
         t, allowed, keys, u = now
         moved = move(keys, population, t)
         population = population._replace(
@@ -80,8 +80,8 @@ def run(
         population, w, moves = pop.weighed(
             population, moved.v, moved.extra, allowed, t == 1, config
         )
-        population, *trace = pop.settled(u, population, w, allowed, t == 1, config)
-        return population, pop.Trace(*trace, moves, moved.slope)
+        population, ess, did, index = pop.settled(u, population, w, allowed, t == 1, config)
+        return population, pop.Trace(ess, did, index, moves, moved.slope)
 
     population = pop.begin(x, *finite(v), prediction, config.alpha)
     u = draws(step_keys[:, 3], x.shape[1], config.resampling)

@@ -12,7 +12,7 @@ step, so a step is ONE model call on B N M rows.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -116,7 +116,7 @@ def svdd(
     x = process.start(start_key, config.particles) if x is None else x
     prediction = process.predict(x, jnp.int32(steps[0])) if value.predicts else None
 
-    def step(state: tuple[jax.Array, PyTree], now: tuple[jax.Array, jax.Array]):
+    def step(state: tuple[jax.Array, PyTree], now: tuple[Any, jax.Array]):
         (x, prediction), (t, keys) = state, now
         prediction = given(process, value, prediction, x, t)
         chosen = choose_child(keys[:3], process, value, reward, config, x, prediction, t)

@@ -58,18 +58,26 @@ class Kernel(Protocol):
         ...
 
 
+class ContinuousKernel(Kernel, Protocol):
+    """A step of a continuous chain."""
+
+    @property
+    def mean(self) -> jax.Array: ...  # [B, K, *E]
+
+
 class Process(Protocol):
     """A pre-trained generator as a reverse chain; t is an int32 scalar, T ... 1.
 
     The room's own are pytree nodes: pytrees of parameters and tables.
     """
 
-    steps: int  # T
+    @property
+    def steps(self) -> int: ...  # T
+
     stochastic: bool  # two children of one row differ
     tokens: int  # V, 0 = continuous
     masked: bool  # token V is the mask
     single_site: bool  # a step sets one token
-    length: int  # L, discrete processes only
 
     def start(self, keys: jax.Array, n: int) -> jax.Array:
         """Return x_T `[B, n, *E]`; keys `[B]`."""
@@ -87,20 +95,34 @@ class Process(Protocol):
         """Return x0hat `[B, K, *E]`: posterior mean, or the mode of each position."""
         ...
 
-    def posterior(self, keys: jax.Array, prediction: PyTree, k: int) -> jax.Array:
-        """Return k draws `[B, K, k, L]` of p(x_0 | x_t), positions independent; discrete only."""
-        ...
-
     def noise(self, keys: jax.Array, x0: jax.Array, t: jax.Array) -> jax.Array:
         """Return x_t of clean `[B, K, *E]` by the forward process."""
         ...
 
+
+class Discrete(Process, Protocol):
+    """A process with tokens > 0."""
+
+    length: int  # L
+
+    def posterior(self, keys: jax.Array, prediction: PyTree, k: int) -> jax.Array:
+        """Return k draws `[B, K, k, L]` of p(x_0 | x_t), positions independent."""
+        ...
+
+
+class Continuous(Process, Protocol):
+    """A process with tokens = 0."""
+
+    def kernel(self, x: jax.Array, prediction: PyTree, t: jax.Array) -> ContinuousKernel:
+        """Return p_t(x_{t-1} | x_t)."""
+        ...
+
     def with_clean(self, x: jax.Array, clean: jax.Array, t: jax.Array) -> PyTree:
-        """Return the prediction whose x0hat is `clean`; continuous only."""
+        """Return the prediction whose x0hat is `clean`."""
         ...
 
     def signal(self, t: jax.Array) -> jax.Array:
-        """Return what x_0 is multiplied by in x_t; continuous only."""
+        """Return what x_0 is multiplied by in x_t."""
         ...
 
 
@@ -108,8 +130,10 @@ class Value(Protocol):
     """An estimate of the soft value v_t(x_t) = alpha log E_pre[exp(r(x_0) / alpha) | x_t]."""
 
     predicts: bool  # `score` returns the process's prediction at (x, t), which samplers carry
-    cost: Calls  # of one row
     rollouts: int  # from t to the end, in one score: t model calls each
+
+    @property
+    def cost(self) -> Calls: ...  # of one row
 
     def score(
         self, keys: jax.Array, x: jax.Array, t: jax.Array, alpha: jax.Array

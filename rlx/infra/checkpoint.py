@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -145,7 +145,7 @@ def read_tree(path: str | Path) -> PyTree:
     """Return a tree that orbax wrote at `path`, rlx or another: nested dicts of NumPy arrays."""
     import orbax.checkpoint as ocp
 
-    path, handler = Path(path).absolute(), ocp.PyTreeCheckpointHandler()
+    path, handler = cast(Any, (Path(path).absolute(), ocp.PyTreeCheckpointHandler()))
     tree = handler.metadata(path).tree
     as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
     return handler.restore(path, restore_args=as_numpy)
@@ -155,10 +155,10 @@ def read_assets(workdir: str | Path) -> dict[str, Any]:
     """Return the `assets` of the newest checkpoint of `workdir`."""
     import orbax.checkpoint as ocp
 
-    path = newest(workdir) / "assets"
+    path: Any = newest(workdir) / "assets"  # orbax types know only etils' own paths
     if not path.is_dir():
         raise ConfigError(f"the checkpoint {path.parent} has no assets: it is of another kind")
-    return ocp.JsonCheckpointHandler().restore(path)
+    return dict(ocp.JsonCheckpointHandler().restore(path))
 
 
 def newest(workdir: str | Path) -> Path:

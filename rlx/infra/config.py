@@ -49,6 +49,8 @@ def load_module(path: str) -> ModuleType:
         others = [str(file.parent / other.name) for other in file.parent.glob("*.py")]
         raise ConfigError(unknown("config file", path, others, f"ls {file.parent}/*.py"))
     spec = importlib.util.spec_from_file_location(f"config_file_{file.stem}", file)
+    if spec is None or spec.loader is None:
+        raise ConfigError(f"config file '{path}' is no Python file: its name must end in .py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -68,7 +68,7 @@ def initialize() -> None:
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     # Its handler of SIGTERM would sit where ours must; the stop flag is combined by `exchange`.
     jax.config.update("jax_enable_preemption_service", False)
-    limits = {
+    limits: dict[str, Any] = {
         "initialization_timeout": int(seconds) + 60,  # ours ends first: JAX's aborts the process
         "heartbeat_timeout_seconds": HEARTBEAT_SECONDS,
     }

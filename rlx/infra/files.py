@@ -58,7 +58,8 @@ def write_npz(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
     import numpy as np
 
     data = io.BytesIO()
-    np.savez_compressed(data, **dict(arrays))
+    named: dict[str, Any] = dict(arrays)  # Any: a name could be an option of savez
+    np.savez_compressed(data, **named)
     write_bytes(path, data.getvalue())
 
 

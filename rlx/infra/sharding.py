@@ -9,6 +9,7 @@ from __future__ import annotations
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.typing import ArrayLike
 
 from rlx.infra import distributed
 from rlx.infra.errors import ConfigError
@@ -131,7 +132,7 @@ def without(sharding: NamedSharding, axis: str) -> NamedSharding:
     return NamedSharding(sharding.mesh, PartitionSpec(*parts))
 
 
-def put(value: np.ndarray, sharding: NamedSharding) -> jax.Array:
+def put(value: ArrayLike, sharding: NamedSharding) -> jax.Array:
     """Place a host array that every process holds; each process places its own part of it."""
     value = np.asarray(value)
     return jax.make_array_from_callback(value.shape, sharding, lambda index: value[index])

@@ -23,7 +23,7 @@ class Tracker:
 
     def __init__(self, make: Callable[[], Any]):
         """Start the run that `make` returns."""
-        self._run = None
+        self._run: Any = None
         self._run = self._guard(make)
 
     def log(self, row: Mapping[str, Any], prefix: str = "") -> None:
@@ -86,7 +86,7 @@ def run_id(workdir: Path) -> str:
     return file.read_text(encoding="utf-8").strip()
 
 
-def _init(mode: str, workdir: Path, config: dict[str, Any], project: str) -> Any:
+def _init(mode: Any, workdir: Path, config: dict[str, Any], project: str) -> Any:
     os.environ.setdefault("WANDB_SILENT", "true")
     import wandb
 

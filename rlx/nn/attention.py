@@ -41,7 +41,7 @@ def attend(
     weight = jnp.where(seen, jax.nn.softmax(logits, axis=-1), 0.0).astype(q.dtype)
     ends = [sum(k.shape[1] for k, _ in sets[: i + 1]) for i in range(len(sets) - 1)]
     parts = jnp.split(weight, ends, axis=-1)
-    out = sum(jnp.einsum("bkgst,btkh->bskgh", w, v) for w, (_, v) in zip(parts, sets))
+    out: Any = sum(jnp.einsum("bkgst,btkh->bskgh", w, v) for w, (_, v) in zip(parts, sets))
     return out.reshape(B, S, N, H)
 
 

@@ -59,4 +59,5 @@ def make(name: str) -> Impala | None:
 
 def width(name: str, obs: Spec) -> int:
     """Length of what the encoder makes of `obs`, or of `obs` itself without one."""
-    return make(name).width if name else obs.shape[0]
+    encoder = make(name)
+    return obs.shape[0] if encoder is None else encoder.width

@@ -58,7 +58,7 @@ def load(
     for name, leaf in ours.items():
         entry = ENTRIES[layout].get(name)
         names = entry.sources(leaf.shape) if entry else []
-        if not names or not all(n in there for n in names):
+        if entry is None or not names or not all(n in there for n in names):
             continue
         used.update(names)
         parts = [np.asarray(there[n]) for n in names]
@@ -78,7 +78,7 @@ def load(
     return tree_of({name: found.get(name, leaf) for name, leaf in ours.items()}), report
 
 
-def _rows(table: np.ndarray, rows: Sequence[int], count: int) -> np.ndarray:
+def _rows(table: np.ndarray, rows: Sequence[int] | np.ndarray, count: int) -> np.ndarray:
     rows = np.asarray(rows)
     if rows.shape != (count,) or rows.min() < 0 or rows.max() >= len(table):
         raise ValueError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import flax.linen as nn
 import jax
@@ -95,7 +95,7 @@ def prepare(
     """
     out = {}
     for i, name in enumerate(nets.cameras):
-        size = nets.img.variant.image
+        size = cast(ViT, nets.img).variant.image
         image = need(images, name, "images").astype(jnp.float32) / 255.0
         image = jax.vmap(lambda x, size=size: resize_with_pad(x, size, size))(image)
         if row_keys is not None:
@@ -130,7 +130,7 @@ def sequence(
         parts.insert(0, token.astype(parts[0].dtype))
         segments.insert(0, jnp.ones(token.shape[:2], segment.dtype))
     for name in reversed(nets.cameras):
-        image = nets.img.apply({"params": params["img"]}, images[name])
+        image = cast(ViT, nets.img).apply({"params": params["img"]}, images[name])
         there = image_mask.get(name, jnp.ones((B,), bool)).astype(segment.dtype)
         parts.insert(0, image.astype(parts[0].dtype))
         segments.insert(0, jnp.broadcast_to(there[:, None], (B, image.shape[1])))

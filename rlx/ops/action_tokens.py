@@ -178,7 +178,7 @@ def _expand_ragged(
     before = np.cumsum(length) - length
     index = np.repeat(start.reshape(-1) - before, length) + np.arange(length.sum())
     out = np.zeros((len(start), units), np.float32)
-    out[np.arange(units) < last[:, None]] = codec.flat[index]
+    out[np.arange(units) < last[:, None]] = np.asarray(codec.flat)[index]
     return out
 
 

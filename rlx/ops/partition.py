@@ -5,6 +5,7 @@ freezes the leaf.
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,8 @@ from rlx.types import PyTree
 
 def paths(tree: PyTree) -> dict[str, jax.Array]:
     """Return {"a/b/c": leaf} of nested dicts."""
-    return flatten_dict(tree, sep="/")
+    flat: Any = flatten_dict(tree, sep="/")  # its types know nothing of the separator
+    return flat
 
 
 def tree_of(flat: dict[str, jax.Array]) -> PyTree:

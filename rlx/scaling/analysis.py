@@ -243,7 +243,7 @@ def pool_complete(s: Any, complete: np.ndarray) -> None:
     """
     mask = complete if s.options.require_complete else None
     # Tasks absent at every kept level would only shift the scale M.
-    present = complete.any(axis=1)[:, None, None]
+    present = np.any(complete, axis=1)[:, None, None]
     D = np.where(present, s.D, np.nan)
     s.pooled, total = data_law.pool(D, mask)
     s.task_scale = {

@@ -160,9 +160,9 @@ def _over_utd(result: dict, delta: float | None) -> Forecast:
         drawn = None
         if "law/Dmin" in samples:
             drawn = {name: samples[f"law/{name}"][:, j] for name in ("Dmin", "k", "alpha")}
-        values = [np.nan if entry[n] is None else entry[n] for n in ("Dmin", "k", "alpha")]
-        if np.isfinite(values[:2]).all():
-            laws.append(PowerLaw(*values, samples=drawn))
+        Dmin, k, alpha = (np.nan if entry[n] is None else entry[n] for n in ("Dmin", "k", "alpha"))
+        if np.isfinite([Dmin, k]).all():
+            laws.append(PowerLaw(Dmin, k, alpha, samples=drawn))
             levels.append(entry["J"])
     bounds = (utds[0], utds[-1])
     optima = [
@@ -187,7 +187,8 @@ def _over_size(result: dict, delta: float | None) -> Forecast:
     costs = size_report.price_from_summary(part["prices"], delta, samples)
     laws = [size_report.law_from_summary(e, j, samples) for j, e in enumerate(part["law"])]
     levels = np.array([e["J"] for e in part["law"]])
-    box = tuple(tuple(side) for side in part["box"])
+    (low, high), (least, most) = part["box"]
+    box = (low, high), (least, most)
     optima = [size_budget.joint_optimum(law, costs, box, J) for J, law in zip(levels, laws)]
     lines, fitted, why = {}, (), ""
     try:

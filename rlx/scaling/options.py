@@ -132,7 +132,7 @@ def make(options: dict) -> Options:
     preset = options.pop("preset", None)
     if preset is not None and preset not in PRESETS:
         raise unknown("preset", preset, PRESETS)
-    options = PRESETS.get(preset, {}) | options
+    options = (PRESETS[preset] if preset is not None else {}) | options
     names = [*(f.name for f in fields(Options)), "preset"]
     for name in options:
         if name not in names:

@@ -8,6 +8,8 @@ parameter norm rises with sigma and with eta (hence eta* falls with sigma).
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from rlx.scaling.options import Options
@@ -35,7 +37,7 @@ def correlations(table: Table, options: Options) -> list[dict]:
       [{'what', 'with', 'rho', 'sign', 'p', 'runs', 'held'}], without the claims whose columns are
       absent; p is two-sided, by permutation of the hyper-parameter inside the strata.
     """
-    runs = [
+    runs: list[Any] = [
         (config, *_late_means(table, rows))
         for config, rows in by_run(table, chosen_rows(table, options))
     ]

@@ -40,9 +40,13 @@ def report_published(benchmark: str, rows: list[dict] | None = None, **options) 
     constant = _published_laws([r for r in rows if r not in ruled], constants.constant_scale)
     source = rules.published_rule(benchmark)
     delta = constants.delta if chosen.delta is None else chosen.delta
-    prices = Prices(
-        chosen.model_size or constants.model_size, source.batch_at_1, source.batch_slope, delta
-    )
+    size = chosen.model_size or constants.model_size
+    if isinstance(size, tuple):
+        sizes = ", ".join(f"{N:g}" for N in size)
+        raise ScalingError(
+            f"model_size={sizes}; published coefficients take one size: --model_size=N"
+        )
+    prices = Prices(size, source.batch_at_1, source.batch_slope, delta)
     budget_law = summary.budget_part(laws, prices, constants.utd_range, chosen, notes)
     tasks = sorted(
         {r["task"] for r in published.rows("hparam_rules.csv") if r["benchmark"] == benchmark}

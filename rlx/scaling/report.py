@@ -6,6 +6,7 @@ result = report("runs.csv", thresholds=[300, 500, 700], delta=1e9);   write(resu
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from typing import cast
 
 import numpy as np
 
@@ -120,11 +121,13 @@ def _samples(
         return {}
     logs = {"log_D": s.D_samples, "log_pooled": s.pooled_samples}
     out = {name: np.log(v).astype(np.float32) for name, v in logs.items()}
-    if all(law.samples is not None for _, law in laws):
+    drawn = [law.samples for _, law in laws if law.samples is not None]
+    if len(drawn) == len(laws):
         for name in ("Dmin", "k", "alpha"):
-            out[f"law/{name}"] = np.stack([law.samples[name] for _, law in laws], axis=1)
+            out[f"law/{name}"] = np.stack([samples[name] for samples in drawn], axis=1)
     if prices is not None and prices.batch_samples is not None:
-        out |= {"batch_at_1": prices.batch_samples, "batch_slope": prices.slope_samples}
+        out["batch_at_1"] = prices.batch_samples
+        out["batch_slope"] = cast(np.ndarray, prices.slope_samples)
     return out
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -45,8 +46,9 @@ def write(result: dict, out_dir: str | Path, overwrite: bool = False) -> list[Pa
     (out / "report.txt").write_text(text.render(result), encoding="utf-8")
     paths = [out / "fit.json", out / "report.txt", *plots.write_all(result, out)]
     (out / SAMPLES).unlink(missing_ok=True)  # never replicates of another fit
-    if samples_of(result):
-        np.savez_compressed(out / SAMPLES, **samples_of(result))
+    samples: dict[str, Any] = samples_of(result)  # Any: a name could be an option of savez
+    if samples:
+        np.savez_compressed(out / SAMPLES, **samples)
         paths.append(out / SAMPLES)
     return paths
 

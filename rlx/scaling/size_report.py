@@ -3,6 +3,8 @@ and how wrong the laws are outside what they were fitted on."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from rlx.scaling import commands, size_budget, size_rule, stats
@@ -162,7 +164,7 @@ def price_from_summary(part: dict, delta: float, samples: dict) -> SizePrices:
     """The prices of a `size_axis` at another delta, with bootstrap samples where there are any."""
     if part["plane"] is not None:
         return SizePrices(delta, plane=tuple(part["plane"]))
-    values = {k: -np.inf if v is None else v for k, v in part["rule"].items()}
+    values: dict[str, Any] = {k: -np.inf if v is None else v for k, v in part["rule"].items()}
     drawn = {
         name: samples[f"size/rule/{name}"]
         for name in size_rule.COEFFICIENTS
@@ -243,7 +245,7 @@ def leave_out(s: SizeStudy, side: str) -> dict:
         actual = s.pooled[gone, j]
         drawn = law.predict_samples(s.sigma[gone], s.size[gone])
         ci = np.full(2, np.nan)
-        if drawn is not None:
+        if drawn is not None and s.pooled_samples is not None:
             ci = stats.interval(np.nanmedian(drawn / s.pooled_samples[:, gone, j] - 1.0, axis=1))
         errors = law.predict(s.sigma[gone], s.size[gone]) / actual - 1.0
         errors = errors[np.isfinite(errors)]
@@ -259,10 +261,11 @@ def leave_out(s: SizeStudy, side: str) -> dict:
 
 def _samples(s: SizeStudy, laws: list[SizeLaw], prices: SizePrices) -> dict[str, np.ndarray]:
     """Bootstrap replicates that `recommend` and `suggest` need, by name."""
-    if s.pooled_samples is None or any(law.samples is None for law in laws):
+    drawn = [law.samples for law in laws if law.samples is not None]
+    if s.pooled_samples is None or len(drawn) < len(laws):
         return {}
     out = {
-        f"size/law/{name}": np.stack([law.samples[name] for law in laws], axis=1)
+        f"size/law/{name}": np.stack([samples[name] for samples in drawn], axis=1)
         for name in ("Dmin", "log_A", "alpha", "log_B", "beta")
     }
     if prices.rule is not None and prices.rule.samples is not None:

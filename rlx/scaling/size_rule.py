@@ -41,7 +41,7 @@ class SizeRule:
     flags: tuple[str, ...] = ("no_size_effect",)
     samples: dict[str, np.ndarray] | None = field(default=None, repr=False)
 
-    def predict(self, sigma: np.ndarray, size: np.ndarray) -> np.ndarray:
+    def predict(self, sigma: np.ndarray | float, size: np.ndarray | float) -> np.ndarray:
         """B at UTD sigma and model size N (broadcast)."""
         return np.exp(self.log_predict(np.log(sigma), np.log(size)))
 
@@ -110,7 +110,7 @@ def fit_size_rule(
             model, np.tile(best, (len(logs), 1)), logs - mean[:, None], *bounds
         )
         drawn = _natural(again, mean, centre)
-    return SizeRule(**point, r2=1.0 - float(loss.min()) / total, flags=flags, samples=drawn)
+    return SizeRule(**point, r2=float(1.0 - loss.min() / total), flags=flags, samples=drawn)
 
 
 def _bounds() -> tuple[np.ndarray, np.ndarray]:
@@ -167,7 +167,7 @@ class SizePrices:
         if (self.rule is None) == (self.plane is None):
             raise ScalingError("a price needs either a batch rule or a measured plane")
 
-    def per_transition(self, sigma: np.ndarray, size: np.ndarray) -> np.ndarray:
+    def per_transition(self, sigma: np.ndarray | float, size: np.ndarray | float) -> np.ndarray:
         """Cost of the updates that belong to one transition."""
         x, z = np.log(np.asarray(sigma, float)), np.log(np.asarray(size, float))
         return np.exp(self.logs(None)(x[..., None], z[..., None])[..., 0])
@@ -178,7 +178,7 @@ class SizePrices:
         Args:
           replicates: R = K bootstrap replicates; None: the point estimate, R = 1.
         """
-        if self.plane is not None:
+        if self.rule is None:
             plane = np.array([self.plane])
             if replicates is not None and self.plane_samples is not None:
                 plane = self.plane_samples

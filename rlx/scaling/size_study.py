@@ -49,7 +49,8 @@ class SizeStudy:
     @property
     def box(self) -> tuple[tuple[float, float], tuple[float, float]]:
         """Measured range of sigma and of N."""
-        return tuple((float(v.min()), float(v.max())) for v in (self.sigma, self.size))
+        sigma, size = self.sigma, self.size
+        return (float(sigma.min()), float(sigma.max())), (float(size.min()), float(size.max()))
 
 
 def size_study(table: Table, options: Options) -> SizeStudy | None:
@@ -153,8 +154,8 @@ def _pool(s: SizeStudy) -> None:
         s.missing.append({
             "task": key[0], "utd": key[1], "model_size": key[2], "levels": levels, "why": why,
         })  # fmt: skip
-    complete = ok.all(axis=1) if s.options.require_complete else ok.any(axis=1)
-    entering = (ok & complete[:, None, :]).any(axis=0)  # [P, nJ]
+    complete = (np.all if s.options.require_complete else np.any)(ok, axis=1)
+    entering = np.any(ok & complete[:, None, :], axis=0)  # [P, nJ]
     keep = (entering.sum(axis=0) >= MIN_POINTS) & np.array([
         len(np.unique(s.sigma[own])) >= 3 and len(np.unique(s.size[own])) >= MIN_SIZES
         for own in entering.T
@@ -168,7 +169,7 @@ def _pool(s: SizeStudy) -> None:
     if not keep.all():
         s.warnings.append(f"dropped level(s) too rarely reached: {prepare.listed(s.levels[~keep])}")
     s.levels, s.D, complete = s.levels[keep], s.D[..., keep], complete[:, keep]
-    present = complete.any(axis=1)
+    present = np.any(complete, axis=1)
     absent = [t for t, here in zip(s.tasks, present) if not here]
     if absent:
         s.warnings.append(

@@ -273,7 +273,7 @@ def _entry(
 ) -> dict:  # fmt: skip
     top = float(f.data(c.at)[0][-1])
     first, which = 0, f"--seeds={seeds}"
-    if c.kind == "more seeds":
+    if c.task is not None:  # more seeds
         first = result["config"]["next_seed"]
         which = f"--seed={','.join(str(first + i) for i in range(seeds))}"
         todo = [commands.measured(result, f, c.at, c.task)]

@@ -11,7 +11,7 @@ prefill included.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -70,7 +70,7 @@ class Table:
         return len(self.columns["return"])
 
 
-def read_table(source: Source | list[str | Path], return_source: str = "eval") -> Table:
+def read_table(source: Source | Sequence[str | Path], return_source: str = "eval") -> Table:
     """Read, join and check one table or many.
 
     Args:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -67,7 +67,10 @@ def assets(
         "chunk": list(spec.action.shape),
         "delta": _mask(delta or (), spec),
         "norm_mode": actions.mode,
-        "norm_stats": {"state": layout.state_stats.to_json(), "actions": actions.to_json()},
+        "norm_stats": {
+            "state": cast(NormStats, layout.state_stats).to_json(),
+            "actions": actions.to_json(),
+        },
     }
 
 
@@ -95,7 +98,7 @@ def load(workdir: str | Path) -> Served:
     if saved.get("format") != FORMAT:
         raise ConfigError(f"{workdir} has assets of format {saved.get('format')}, not {FORMAT}")
     layout, prefix, delta = restored_layout(saved, workdir), saved["prefix"], saved["delta"]
-    tokenizer, state_stats = layout.action, layout.state_stats
+    tokenizer, state_stats = layout.action, cast(NormStats, layout.state_stats)
     obs = {name: Spec(tuple(shape), np.dtype(d)) for name, (shape, d) in saved["obs"].items()}
     spec = EnvSpec(obs, Spec(tuple(saved["chunk"])))
     config = from_json(saved["learner"])
@@ -109,7 +112,7 @@ def load(workdir: str | Path) -> Served:
         states = np.stack([row["state"] for row in rows])
         said = states if config.state_input == "text" else None
         try:
-            seen = layout.prefix([row["prompt"] for row in rows], said, prefix)
+            seen: dict[str, Any] = layout.prefix([row["prompt"] for row in rows], said, prefix)
         except ValueError as error:  # too long; all else was checked
             raise BadObservation(str(error)) from error
         del seen["lengths"]

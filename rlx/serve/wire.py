@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -33,7 +33,7 @@ def pack(message: Any) -> bytes:
     import msgpack
 
     try:
-        return msgpack.packb(message, default=_to_wire)
+        return cast(bytes, msgpack.packb(message, default=_to_wire))
     except (TypeError, ValueError, OverflowError) as error:
         raise WireError(str(error)) from error
 

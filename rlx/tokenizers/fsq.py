@@ -107,7 +107,8 @@ class FsqTokenizer(Coded):
         """Write `fsq.json` and the parameters, `fsq.npz`, into the folder `path`."""
         fields = {"levels": list(self.levels), "heads": self.heads}
         files.write(path, self.name, fields, self.stats)
-        np.savez(Path(path).expanduser() / "fsq.npz", **dict(_flat(self.params)))
+        arrays: dict[str, Any] = dict(_flat(self.params))  # Any: could be an option of savez
+        np.savez(Path(path).expanduser() / "fsq.npz", **arrays)
 
     @classmethod
     def load(cls, path: str | Path) -> FsqTokenizer:

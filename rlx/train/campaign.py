@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from ml_collections import ConfigDict
 
@@ -57,7 +57,7 @@ def online(env: Env, make_learner: pack.MakeLearner) -> Opener:
     """Programs of online runs."""
 
     def key(entry: Entry) -> str:
-        return pack.static_key(entry.config, entry.hp, entry.sizes, len(entry.runs))
+        return pack.static_key(entry.config, entry.hp, cast(Sizes, entry.sizes), len(entry.runs))
 
     return Opener(key, lambda entry: nullcontext(compile_for(entry, env, make_learner)))
 
@@ -133,7 +133,8 @@ def stopped(reason: str, overwrite: bool) -> int:
 def compile_for(entry: Entry, env: Env, make_learner: pack.MakeLearner) -> pack.Session:
     """Compile the programs of an entry."""
     print(f"compiling for batch size {entry.config.learner.batch_size} ...", file=sys.stderr)
-    return pack.Session(entry.config, env, make_learner, len(entry.runs), entry.sizes)
+    sizes = cast(Sizes, entry.sizes)
+    return pack.Session(entry.config, env, make_learner, len(entry.runs), sizes)
 
 
 def run_one(
@@ -141,7 +142,7 @@ def run_one(
     session: Any,
     report: Callable,
     stop: list[str],
-    *survivors: Survivors,
+    *survivors: Survivors | None,
 ) -> dict[str, Any] | None:
     """Train one entry; write and return its `result.json` if it came to its end.
 

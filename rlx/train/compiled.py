@@ -7,7 +7,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ from jax.sharding import NamedSharding
 
 from rlx.infra import sharding
 from rlx.train import online
+from rlx.types import PyTree
 
 
 class Compiled(NamedTuple):
@@ -56,7 +57,7 @@ def compile_programs(programs: online.Online, num_runs: int, hp: Iterable[str]) 
     return Compiled(done["init"], done["chunk"], done["evaluate"], template, seconds, temp)
 
 
-def with_shardings(shapes: online.TrainState, programs: online.Online) -> online.TrainState:
+def with_shardings(shapes: PyTree, programs: Any) -> PyTree:
     """Attach to every leaf the sharding that `programs.specs` gives its part of the state."""
     places = sharding.shardings(programs.mesh, programs.specs)
     return jax.tree.map(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -109,7 +109,7 @@ def search(
             if agreed(stop, f"after {workdir}"):
                 return campaign.stopped(stop[0], overwrite), points
             keep = plan[k + 1].settings if k + 1 < len(plan) else len(points)
-            chosen = best(done["returns"], len(seeds), keep)
+            chosen = best(cast(dict[str, Any], done)["returns"], len(seeds), keep)
             rows = tuple(i * len(seeds) + s for i in chosen for s in range(len(seeds)))
             points = [points[i] for i in chosen]
             survivors = Survivors(workdir, len(entry.runs), rows)

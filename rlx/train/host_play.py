@@ -7,6 +7,7 @@ which gives the seed of its reset, and its actions; a resumed run plays them aga
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +16,7 @@ from rlx.data.rows import Rows
 from rlx.envs.host import Pool
 from rlx.train.offline import Offline
 from rlx.train.offline_plan import OfflinePlan
-from rlx.train.offline_state import HostSteps, OfflineState, Report
+from rlx.train.offline_state import HostSteps, OfflineState, Playing, Report
 
 EPISODES = 1_000_000  # per run, before two runs share a reset; evaluation's seeds lie below
 
@@ -38,7 +39,7 @@ class Player:
 
     def restore(self, state: OfflineState) -> None:
         """Bring every lane to where its run stands."""
-        playing = state.playing
+        playing = cast(Playing, state.playing)
         self.seeds, self.episodes = np.asarray(state.seed), np.array(playing.episode)
         lengths, actions = np.asarray(playing.length), np.asarray(playing.actions)
         runs = range(len(lengths))
@@ -50,7 +51,7 @@ class Player:
         """The seed of the running episode of `run`."""
         return ((int(self.seeds[run]) + 1) * EPISODES + int(self.episodes[run])) % 2**31
 
-    def play(self, state: OfflineState, n: int) -> tuple[OfflineState, Report]:
+    def play(self, state: OfflineState, n: int) -> tuple[OfflineState, Report | None]:
         """Take `n` environment steps of every run, each followed by its gradient steps."""
         step, report = int(state.step), None
         lanes = range(len(self.obs))
@@ -72,7 +73,7 @@ class Player:
             ended = np.flatnonzero(steps.terminated | steps.truncated)
             if ended.size:
                 self.episodes[ended] += 1
-                seeds = [self.reset_seed(run) for run in ended]
+                seeds = [self.reset_seed(int(run)) for run in ended]
                 self.obs[ended] = self.pool.reset(ended.tolist(), seeds)
         return state, report
 

@@ -9,7 +9,7 @@ copy per device, shared by all runs, and so are the counters.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -102,7 +102,7 @@ def build(
         new = window(ring.rows, ring.rows.index[slot], discount, how)
         if not offline:
             return new
-        if online.balanced:
+        if cast(Online, online).balanced:
             number = keys.ids[:, None] * size[0] + jnp.arange(size[0])  # over all devices
             taken = number.reshape(-1) % 2 == 0
         else:
@@ -141,7 +141,7 @@ def build(
 
         return over_runs(run, state.replace(playing=None))
 
-    run, everywhere = P("run"), P()
+    run, everywhere = cast(Any, (P("run"), P()))  # stand where arrays will
     shapes = jax.eval_shape(alone.init, jax.random.key(0), alone.hp)
     specs = OfflineState(
         learner=jax.tree.map(lambda _: run, shapes).replace(grad_steps=everywhere),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import jax
 import jax.numpy as jnp
 
-from rlx.data.growing import append
+from rlx.data.growing import Growing, append
 from rlx.infra.random import key_for
 from rlx.train.offline_state import HostSteps, OfflineState, Playing
 from rlx.train.state import over_runs
@@ -18,7 +19,7 @@ def make_explore(learner: Learner, chunk: int) -> Callable[..., tuple[OfflineSta
     """Return `explore(state, obs [R, *O]) -> (state, what to do next [R, A])`."""
 
     def one(state: OfflineState, obs: jax.Array) -> OfflineState:
-        playing = state.playing
+        playing = cast(Playing, state.playing)
         key = key_for(state.seed, state.step, "act")
         keys = Keys(key[None], jnp.zeros(1, jnp.int32), key, 1)
         action = learner.act(state.learner, obs[None], keys, True)[0]
@@ -29,7 +30,7 @@ def make_explore(learner: Learner, chunk: int) -> Callable[..., tuple[OfflineSta
 
     def explore(state: OfflineState, obs: jax.Array) -> tuple[OfflineState, jax.Array]:
         new = over_runs(one, state.replace(buffer=None), obs).replace(buffer=state.buffer)
-        return new, jax.vmap(next_action)(new.playing)
+        return new, jax.vmap(next_action)(cast(Playing, new.playing))
 
     return explore
 
@@ -43,13 +44,13 @@ def recorded(state: OfflineState, steps: HostSteps, frame_stack: int) -> Offline
     """Add one environment step of every run to its ring, its running episode and its sums."""
 
     def one(state: OfflineState, steps: HostSteps) -> OfflineState:
-        playing, sums = state.playing, state.metrics
+        playing, sums = cast(Playing, state.playing), state.metrics
         action = next_action(playing)
-        done = steps.terminated | steps.truncated
+        done = cast(jax.Array, steps.terminated | steps.truncated)
         return_, length = playing.return_ + steps.reward, playing.length + 1
         seen = steps.obs, action, steps.reward, steps.next_obs, steps.terminated
         return state.replace(
-            buffer=append(state.buffer, *seen, done, playing.length, frame_stack),
+            buffer=append(cast(Growing, state.buffer), *seen, done, playing.length, frame_stack),
             playing=Playing(
                 episode=playing.episode + done,
                 length=jnp.where(done, 0, length),

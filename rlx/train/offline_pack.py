@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -67,7 +67,9 @@ class Session:
         online = None
         if plan.online_steps:
             online = Online(
-                ring_rows(config), self.pool.episode_length, config.train.balanced_sampling
+                ring_rows(config),
+                cast(Pool, self.pool).episode_length,
+                config.train.balanced_sampling,
             )
         self.programs = offline.build(
             lambda axis: make_learner(config.learner, seen, axis),
@@ -84,6 +86,7 @@ class Session:
         self.data = jax.device_put(dataset.train, everywhere)
         self.val = None if dataset.val is None else jax.device_put(dataset.val, everywhere)
         self.compiled = self.compile(online is not None, seen)
+        self.playing = False  # are the lanes where the runs stand?
         self.fresh = resume.zeros_program(self.compiled.template.metrics)
         self.compile_s = time.perf_counter() - start
 
@@ -93,7 +96,7 @@ class Session:
         if not settings.episodes and not online:
             return None
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        workers = cores if settings.workers is None else settings.workers
+        workers = cores or 1 if settings.workers is None else settings.workers
         lanes = settings.lanes or max(8 * max(1, workers), runs)
         lanes = max(min(lanes, runs * max(1, settings.episodes)), runs if online else 1)
         workers = min(workers, lanes)
@@ -133,7 +136,7 @@ class Session:
         """Shapes of what the host hands over after one environment step."""
         frame = one_spec(self.dataset.train).obs
 
-        def some(dtype: Any, *shape: int) -> jax.ShapeDtypeStruct:
+        def some(dtype: Any, *shape: int) -> Any:
             return jax.ShapeDtypeStruct((self.padded, *shape), dtype)
 
         obs, flag, number = some(frame.dtype, *frame.shape), some(bool), some(jnp.float32)
@@ -154,11 +157,11 @@ class Session:
         """
         compiled = self.compiled
         seeds, hp = sweep.arrays(runs, self.hp, self.padded)
-        player = None
+        player: Any = None
         if plan.online_steps:
             programs = self.programs._replace(explore=compiled.explore, record=compiled.record)
             channels = one_spec(self.dataset.train).obs.shape[-1]
-            player = Player(programs, self.data, self.pool, plan, channels, self.reward)
+            player = Player(programs, self.data, cast(Pool, self.pool), plan, channels, self.reward)
 
         def begin(own: Any) -> tuple[PyTree, Any, bool]:
             found = resume.begin(config, own, compiled, plan, len(runs), seeds, hp)
@@ -210,7 +213,8 @@ class Session:
                 return np.asarray(self.programs.policy(state.learner, state.seed, obs, t))
 
             chunk = self.config.data.chunk
-            played = evaluate(act, self.pool, self.padded, settings.episodes, settings.seed, chunk)
+            pool = cast(Pool, self.pool)
+            played = evaluate(act, pool, self.padded, settings.episodes, settings.seed, chunk)
             found = {
                 "success": played.success,
                 "return": played.return_,

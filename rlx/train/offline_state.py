@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from rlx.data.growing import Growing, empty
-from rlx.data.rows import Rows, Windows, window
+from rlx.data.rows import Array, Rows, Windows, window
 from rlx.types import EnvSpec, Keys, Learner, Metrics, PyTree, Transition
 
 
@@ -46,7 +46,7 @@ class OfflineState(struct.PyTreeNode):
     step: jax.Array  # int32[], see `offline_plan`
     grad_steps: jax.Array  # int32[]
 
-    COUNTERS: ClassVar = ("step", "grad_steps")
+    COUNTERS: ClassVar[tuple[str, ...]] = ("step", "grad_steps")
     OPTIONAL: ClassVar = ("buffer", "playing")  # parts that checkpoints may lack
 
 
@@ -69,12 +69,12 @@ class Online(NamedTuple):
 class HostSteps(struct.PyTreeNode):
     """One step of one environment per run [R, ...], as the host saw it."""
 
-    obs: jax.Array  # one frame, as the ring stores it
-    reward: jax.Array
-    next_obs: jax.Array
-    terminated: jax.Array
-    truncated: jax.Array
-    success: jax.Array
+    obs: Array  # one frame, as the ring stores it
+    reward: Array
+    next_obs: Array
+    terminated: Array
+    truncated: Array
+    success: Array
 
 
 def fresh(

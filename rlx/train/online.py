@@ -14,7 +14,7 @@ shared by all runs, so that every `cond` and ring write stays un-batched under `
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -170,7 +170,7 @@ def build(
 
         return over_runs(run, state.replace(env=None, eval_start=None))
 
-    def probe_local(state: TrainState) -> dict[str, jax.Array]:
+    def probe_local(state: TrainState) -> PyTree:  # {name: [R]}
         def run(state: TrainState) -> TrainState:
             keys = keys_for(state.seed, state.step, "probe")
             found = probe(learner, buffer, state, keys, batch_size // data, vec.num_envs // data)
@@ -178,7 +178,7 @@ def build(
 
         return over_runs(run, state.replace(env=None, eval_start=None)).metrics
 
-    def evaluate_local(state: TrainState) -> tuple[jax.Array, jax.Array]:
+    def evaluate_local(state: TrainState) -> PyTree:  # return, length, each [R, E]
         traces["evaluate"] += 1
 
         def run(state: TrainState) -> TrainState:
@@ -199,7 +199,7 @@ def build(
             function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=check
         )
 
-    run, rows_ = P("run"), P("run", "data")
+    run, rows_, none = cast(Any, (P("run"), P("run", "data"), P()))  # stand where arrays will
     learner_shapes = jax.eval_shape(learner.init, jax.random.key(0), learner.hp)
     specs = TrainState(
         learner=jax.tree.map(lambda _: run, learner_shapes).replace(grad_steps=P()),
@@ -209,9 +209,9 @@ def build(
         metrics=TrainMetrics(learner=run, return_=rows_, length=rows_, episodes=rows_, nan=rows_),
         alive=run,
         seed=run,
-        step=P(),
-        ring_start=P(),
-        grad_steps=P(),
+        step=none,
+        ring_start=none,
+        grad_steps=none,
     )
     collect_all = sharded(collect_local, (specs, P(), P()), specs)
     updated = specs.replace(env=None, buffer=None, eval_start=None)

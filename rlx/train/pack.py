@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 from ml_collections import ConfigDict
@@ -34,6 +34,7 @@ from rlx.train.schedule import Schedule
 from rlx.types import Env, EnvSpec, Learner, PyTree
 
 MakeLearner = Callable[[ConfigDict, EnvSpec, str | None], Learner]  # an agent's `make`
+Plan = TypeVar("Plan", Schedule, OfflinePlan)
 
 
 def static_key(config: ConfigDict, hp: Iterable[str], sizes: Sizes, num_runs: int) -> str:
@@ -85,7 +86,7 @@ def claim(
 
 def drive(
     config: ConfigDict,
-    plan: Schedule | OfflinePlan,
+    plan: Plan,
     runs: Sequence[Run],
     workdir: str | Path,
     stop: list[str],
@@ -93,7 +94,7 @@ def drive(
     programs: Programs,
     assets: dict[str, Any] | None = None,
     **driver: Any,
-) -> tuple[str, PyTree, Progress, Schedule | OfflinePlan]:
+) -> tuple[str, PyTree, Progress, Plan]:
     """Open the files of a pack, begin or resume, drive it to its end or until `stop` is filled.
 
     Args:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -15,10 +15,10 @@ from rlx.infra.checkpoint import Checkpoints, policy_of, read_params
 from rlx.infra.errors import ConfigError
 from rlx.infra.sharding import put, without
 from rlx.infra.trees import paths, shapes_of
-from rlx.train.compiled import Compiled
 from rlx.train.driver import Progress
+from rlx.train.offline_plan import OfflinePlan
 from rlx.train.schedule import Schedule
-from rlx.train.state import TrainState, choose, join, split
+from rlx.train.state import choose, join, split
 from rlx.types import PyTree
 
 
@@ -33,24 +33,25 @@ class Survivors(NamedTuple):
 def begin(
     config: ConfigDict,
     own: Checkpoints,
-    compiled: Compiled,
-    plan: Schedule,
+    compiled: Any,
+    plan: Schedule | OfflinePlan,
     num_runs: int,
     seeds: np.ndarray,
     hp: dict[str, np.ndarray],
     survivors: Survivors | None = None,
-) -> tuple[TrainState, Progress, bool]:
+) -> tuple[PyTree, Progress, bool]:
     """Return (state, progress, resumed), in the order of the lines below.
 
-    Args: seeds i32[R] and hp {name: f32[R]} of the padded runs, of which `num_runs` are real.
+    Args: compiled: an object of `template` and `init`; seeds i32[R] and hp {name: f32[R]} of the
+      padded runs, of which `num_runs` are real.
     """
     found = read(own, compiled.template, num_runs, plan)
     if found is not None:  # 1: a checkpoint in the workdir
         own.set_aside(int(found[0].step))
         return *found, True
     if survivors is not None:  # the best runs of an earlier rung, as they were
-        own = survivors.workdir, compiled, plan, survivors.num_runs, survivors.rows
-        state, progress = read_other(*own)
+        other = survivors.workdir, compiled, plan, survivors.num_runs, survivors.rows
+        state, progress = read_other(*other)
         progress.dead.clear()  # the names of that pack's runs; `state.alive` tells of these
         return state, progress, False
     if config.resume_from:  # 2: another run's state, with these seeds and settings
@@ -67,11 +68,11 @@ def begin(
 
 def read_other(
     workdir: str | Path,
-    compiled: Compiled,
-    plan: Schedule,
+    compiled: Any,
+    plan: Schedule | OfflinePlan,
     num_runs: int,
     rows: Sequence[int] | None = None,
-) -> tuple[TrainState, Progress]:
+) -> tuple[PyTree, Progress]:
     """Return the newest checkpoint of another workdir with `num_runs` runs, or `rows` of them."""
     other = Checkpoints(workdir, create=False)
     found = read(other, compiled.template, num_runs, plan, rows)
@@ -83,11 +84,11 @@ def read_other(
 
 def read(
     checkpoints: Checkpoints,
-    template: TrainState,
+    template: PyTree,
     num_runs: int,
-    plan: Schedule,
+    plan: Schedule | OfflinePlan,
     rows: Sequence[int] | None = None,
-) -> tuple[TrainState, Progress] | None:
+) -> tuple[PyTree, Progress] | None:
     """Return the newest checkpoint, `rows` of its `num_runs` runs (default all); where its ring was
     left out, an empty one to refill first.
     """
@@ -104,8 +105,8 @@ def read(
     elif missing:
         if progress.idle:  # stopped while refilling: that window ended here
             progress.idle[-1][1] = min(progress.idle[-1][1], step)
-        start = max(step, plan.prefill)
-        progress.idle.append([start, step + plan.prefill])
+        prefill = cast(Schedule, plan).prefill  # only online runs leave out their rings
+        progress.idle.append([max(step, prefill), step + prefill])
         state = state.replace(
             buffer=zeros(saved.buffer),
             ring_start=put(np.int32(step), template.step.sharding),
@@ -135,7 +136,7 @@ def with_params(workdir: str, learner: PyTree) -> PyTree:
     return learner.replace(**jax.tree.unflatten(jax.tree.structure(fresh), placed))
 
 
-def unpadded(template: TrainState, num_runs: int) -> TrainState:
+def unpadded(template: PyTree, num_runs: int) -> PyTree:
     """Return the shapes of the first `num_runs` runs, on every device of the run axis."""
     if template.seed.shape[0] == num_runs:
         return template

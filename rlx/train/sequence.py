@@ -9,7 +9,7 @@ batches. What a run learns depends on neither axis: random rows belong to logica
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -41,7 +41,7 @@ class SequenceState(struct.PyTreeNode):
     step: jax.Array  # int32[], gradient steps, as is
     grad_steps: jax.Array
 
-    COUNTERS: ClassVar = ("step", "grad_steps")
+    COUNTERS: ClassVar[tuple[str, ...]] = ("step", "grad_steps")
     OPTIONAL: ClassVar = ()  # parts that checkpoints may lack
 
 
@@ -74,7 +74,7 @@ class Stream(NamedTuple):
 
 def places(mesh: Mesh, resident: bool) -> Stream:
     """Where the parts of a `Stream` lie: `resident` rows are whole on every device."""
-    cut = NamedSharding(mesh, P(None, ROWS))
+    cut: Any = NamedSharding(mesh, P(None, ROWS))  # stands where its array will
     return Stream(NamedSharding(mesh, P()), cut) if resident else Stream(cut, None)
 
 

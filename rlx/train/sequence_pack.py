@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import jax
 import jax.numpy as jnp
@@ -123,7 +123,7 @@ class Session:
         """Hand the batches of `count` steps from `step` on to the devices."""
         taken = self.feed.take(step, count)
         if self.rows is not None:
-            return Stream(self.rows, sharding.put(taken, self.places.order))
+            return Stream(self.rows, sharding.put(taken, cast(Any, self.places.order)))
         place = self.places.rows
         put = lambda x: jax.make_array_from_process_local_data(place, x)  # noqa: E731
         return Stream(jax.tree.map(put, taken), None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +31,7 @@ class TrainMetrics(struct.PyTreeNode):
 class Report(struct.PyTreeNode):
     """What a chunk tells the host."""
 
-    metrics: TrainMetrics  # sums since the last log event
+    metrics: PyTree  # sums since the last log event: TrainMetrics, or those of sequences
     alive: jax.Array  # [R] bool
     probe: dict[str, jax.Array]  # each [R], of the state at the chunk's end; see `train/probe.py`
 
@@ -50,8 +50,25 @@ class TrainState(struct.PyTreeNode):
     ring_start: jax.Array  # int32[], the vector step at which the ring was last empty
     grad_steps: jax.Array  # int32[]
 
-    COUNTERS: ClassVar = ("step", "ring_start", "grad_steps")  # leaves without a run axis
+    COUNTERS: ClassVar[tuple[str, ...]] = (
+        "step",
+        "ring_start",
+        "grad_steps",
+    )  # leaves without a run axis
     OPTIONAL: ClassVar = ("buffer",)  # parts that checkpoints may lack
+
+
+class AnyState(Protocol):
+    """What the states of all kinds of packs have: `TrainState`, `OfflineState`, `SequenceState`."""
+
+    learner: PyTree
+    seed: jax.Array
+    COUNTERS: ClassVar[tuple[str, ...]]
+
+    def replace(self, **changes: Any) -> Self: ...
+
+
+S = TypeVar("S", bound=AnyState)
 
 
 def strip(learner_state: PyTree) -> PyTree:
@@ -59,7 +76,7 @@ def strip(learner_state: PyTree) -> PyTree:
     return learner_state.replace(grad_steps=None)
 
 
-def over_runs(run: Callable[..., TrainState], state: TrainState, *args: PyTree) -> TrainState:
+def over_runs(run: Callable[..., S], state: S, *args: PyTree) -> S:
     """Map `run(state, *args)` over the run axis of all of them; the counters of `state` are shared,
     so they stay un-batched.
 
@@ -80,7 +97,7 @@ def over_runs(run: Callable[..., TrainState], state: TrainState, *args: PyTree) 
     return join(new, counters)
 
 
-def trim(state: TrainState, num_runs: int) -> TrainState:
+def trim(state: S, num_runs: int) -> S:
     """Return the first `num_runs` runs: what is saved, so that padding never outlives a launch."""
     if state.seed.shape[0] == num_runs:
         return state
@@ -101,7 +118,7 @@ def first_rows(
     ]
 
 
-def choose(state: TrainState, rows: Sequence[int], template: TrainState) -> TrainState:
+def choose(state: S, rows: Sequence[int], template: S) -> S:
     """Return the runs `rows` of `state`, the last one repeated until there are those of `template`,
     on its shardings.
     """
@@ -117,14 +134,14 @@ def choose(state: TrainState, rows: Sequence[int], template: TrainState) -> Trai
     return chosen.replace(learner=chosen.learner.replace(grad_steps=own))
 
 
-def split(state: TrainState) -> tuple[TrainState, tuple[jax.Array, ...]]:
+def split(state: S) -> tuple[S, tuple[jax.Array, ...]]:
     """Take the counters, which carry no run axis, out of a state."""
     counters = {name: getattr(state, name) for name in state.COUNTERS}
     rest = state.replace(learner=strip(state.learner), **dict.fromkeys(counters))
     return rest, tuple(counters.values())
 
 
-def join(state: TrainState, counters: tuple[jax.Array, ...]) -> TrainState:
+def join(state: S, counters: tuple[jax.Array, ...]) -> S:
     """Put back what `split` took out."""
     named = dict(zip(state.COUNTERS, counters, strict=True))
     return state.replace(learner=state.learner.replace(grad_steps=named["grad_steps"]), **named)

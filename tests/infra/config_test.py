@@ -180,6 +180,10 @@ def test_load_names_a_missing_file_and_the_option_that_is_wrong(tmp_path):
     file.write_text("")
     with pytest.raises(ConfigError, match="has no get_config"):
         configs.load(str(file))
+    other = tmp_path / "toy.json"
+    other.write_text("{}")
+    with pytest.raises(ConfigError, match=r"toy\.json' is no Python file: its name must end in"):
+        configs.load(str(other))
 
 
 def test_a_bug_in_a_config_file_keeps_its_own_error(tmp_path):

@@ -73,6 +73,10 @@ def test_published_coefficients_from_the_command_line(benchmark, exponent, tmp_p
         (["fit", "absent.csv"], "error: no such table: absent.csv"),
         (["fit"], "error: give either tables or --published"),
         (["fit", "--published", "atari"], "error: unknown published benchmark 'atari'"),
+        (
+            ["fit", "--published", "dmc", "--model_size=1e6,2e6"],
+            "error: model_size=1e+06, 2e+06; published coefficients take one size",
+        ),
         (["fit", "runs/*/metrics.jsonl"], "error: nothing matches"),
     ],
 )

@@ -19,7 +19,7 @@ Batches: obs = {obs [B, O], x [B, ...], t int32 [B]}, reward [B] = r(x_0).
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -71,7 +71,7 @@ def make(config: ConfigDict, spec: EnvSpec, axis_name: str | None = None) -> Lea
         )
     hp = chains.settings(config, HP)
     x_spec, condition = spec.action, spec.obs
-    tokens = int(x_spec.high) if jnp.issubdtype(x_spec.dtype, jnp.integer) else 0
+    tokens = int(cast(float, x_spec.high)) if jnp.issubdtype(x_spec.dtype, jnp.integer) else 0
     net = TimedValue(config.hidden, tokens, config.time_features)
     backs_up = config.target == "soft_q"
 

@@ -13,7 +13,7 @@ import numpy as np
 
 OPTIONS = {"mode": "data_collection"}
 # Plans of `play`: noise, its smoothing in steps, seconds between two key frames.
-PLAN = {"noise": 0.1, "noise_smoothing": 0.5, "segment_dt": 0.4}
+PLAN: dict[str, Any] = {"noise": 0.1, "noise_smoothing": 0.5, "segment_dt": 0.4}
 MIN_NORM = 0.4  # shortest way that the Markov oracle aims for
 NOISE = 0.1  # of `noisy`: the largest xi of an episode
 NOISE_SCALE = (1.0, 1.0, 1.0, 3.0, 10.0)  # xi's multiples: x, y, z, yaw, gripper

@@ -84,7 +84,7 @@ def _junctions(walls: np.ndarray) -> list[Cell]:
 
     def straight(i: int, j: int) -> bool:
         column, row = walls[[i - 1, i + 1], j], walls[i, [j - 1, j + 1]]
-        return (column.all() and not row.any()) or (row.all() and not column.any())
+        return bool((column.all() and not row.any()) or (row.all() and not column.any()))
 
     return [cell for cell in _free(walls) if not straight(*cell)]
 

@@ -113,14 +113,14 @@ class Generator:
 
     def _attempt(self, seed: int) -> list[Mapping[str, Any]] | None:
         # The oracles and the mazes draw from NumPy's global generator: lend them another one.
-        others = np.random.get_bit_generator()
-        np.random.set_bit_generator(np.random.MT19937(0))
+        others = np.random.mtrand.get_bit_generator()
+        np.random.mtrand.set_bit_generator(np.random.MT19937(0))
         np.random.seed(seed)  # noqa: NPY002, as OGBench's scripts would if they used their flag
         try:
             self._env.action_space.seed(seed)
             return self._collector.collect(self._env, self._kind, seed, self._policy)
         finally:
-            np.random.set_bit_generator(others)
+            np.random.mtrand.set_bit_generator(others)
 
 
 def _another(seed: int, attempt: int) -> int:

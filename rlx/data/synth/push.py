@@ -9,7 +9,7 @@ down by chance. Actions are joint targets in rad relative to the start, and a bi
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -47,7 +47,7 @@ def _episode(key: jax.Array, hz: int, images: bool) -> dict[str, Any]:
     q0, scene = arm.draw_pose(pose_key), arm.draw_scene(scene_key, push=True)
     elbow = jax.random.rademacher(elbow_key, (), jnp.float32)
     via = reach.VIA * jax.random.normal(via_key, (2,))
-    start, end = arm.push_line(scene.puck, arm.goal(scene))
+    start, end = arm.push_line(cast(jax.Array, scene.puck), arm.goal(scene))
     behind = arm.inverse(start, elbow)
 
     s = reach.times(hz)

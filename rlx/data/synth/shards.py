@@ -14,7 +14,7 @@ import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -144,7 +144,8 @@ class _Writer:
         """Write one episode, whole or not at all; return how many were written."""
         path = self._shards.path(index)
         temporary = path.with_name(f".{path.name}")
-        np.savez(temporary, **self._generator.episode(self._seed + index))
+        arrays: dict[str, Any] = self._generator.episode(self._seed + index)
+        np.savez(temporary, **arrays)
         os.replace(temporary, path)
         return 1
 

@@ -60,12 +60,12 @@ class Mixture(NamedTuple):
         """The exact reverse chain; its prediction is the posterior mean and log p(k | x_t)."""
         chains = [part.process() for part in self.parts]
         stack = lambda name: np.stack([getattr(c, name) for c in chains], axis=1)  # noqa: E731
-        tables = map(stack, ("offset", "gain", "center", "step", "root"))
+        offset, gain, center, step, root = map(stack, ("offset", "gain", "center", "step", "root"))
         start_root = np.stack([c.start_root for c in chains])
         abar = self.parts[0].abar
         return MixtureChain(
-            np.log(self.weights), start_root, *self.marginals(), *tables, np.sqrt(abar),
-            steps=len(abar) - 1,
+            np.log(self.weights), start_root, *self.marginals(), offset, gain, center, step, root,
+            np.sqrt(abar), steps=len(abar) - 1,
         )  # fmt: skip
 
     def value(self, alpha: float) -> Function:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from experiments import vla_plot
 from experiments.vla_data import Problem
+from experiments.vla_session import learner
 from rlx.infra import files
 from rlx.train.campaign import Entry
 
@@ -18,8 +21,9 @@ SHOWN = ("success", "expert_mse", "action_mse", "tokens", "invalid", "loss")
 
 
 def describe(entry: Entry, problem: Problem) -> dict[str, Any]:
-    """What will run: for `--dry_run`."""
-    layout = problem.rows.layout
+    """What will run, for `--dry_run`; a learner that cannot be is refused."""
+    layout, made = problem.rows.layout, learner(entry.config, problem)
+    shapes = jax.eval_shape(made.init, jax.random.key(0), made.hp)
     return {
         "workdir": str(entry.workdir),
         "samples": len(problem.source),
@@ -29,6 +33,7 @@ def describe(entry: Entry, problem: Problem) -> dict[str, Any]:
         "vocabulary": layout.vocab_size,
         "sequence": layout.max_len,
         "prefix": problem.prefix,
+        "parameters": sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes.params)),
         "steps": entry.plan.total,
     }
 

@@ -20,7 +20,7 @@ from experiments.vla_look import observation
 from rlx import envs
 from rlx.envs.reach import closed_loop
 from rlx.infra import runtime
-from rlx.infra.errors import one_line
+from rlx.infra.errors import ConfigError, one_line
 from rlx.serve.client import Client
 
 
@@ -32,10 +32,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--task", default="reach", choices=("reach", "push"))
     parser.add_argument("--hz", type=int, default=50, help="of the demonstrations")
     parser.add_argument("--episodes", type=int, default=64)
+    parser.add_argument("--wait", type=float, default=30.0, help="seconds for the server to come")
     parser.add_argument("--images", action="store_true", help="the policy looks at pictures")
     options = parser.parse_args(argv)
     runtime.start()
-    with Client(options.host, options.port, wait_s=30.0) as client:
+    try:
+        client = Client(options.host, options.port, wait_s=options.wait)
+    except OSError as error:
+        where = f"{options.host}:{options.port}"
+        raise ConfigError(
+            f"nobody serves at {where}: {error}; `python -m rlx.serve WORKDIR` does"
+        ) from error
+    with client:
         found = play(client, options.task, options.hz, options.episodes, options.images)
     print(
         f"{options.task} at {options.hz} Hz in MuJoCo: success {found['success']:.3f} of "

@@ -1,4 +1,4 @@
-"""The compiled programs of one run of `experiments.vla`."""
+"""The learner and the compiled programs of one run of `experiments.vla`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from rlx.agents import vla
 from rlx.infra.errors import ConfigError
 from rlx.serve import vla as policy
 from rlx.train.sequence_pack import Session
+from rlx.types import Learner
 
 
-def session(config: ConfigDict, problem: Problem) -> Session:
-    """The compiled programs of a run; the learner's vocabulary is the layout's.
+def learner(config: ConfigDict, problem: Problem) -> Learner:
+    """The learner of a run; its vocabulary is the layout's.
 
     Raises ConfigError where a random network would be frozen.
     """
@@ -25,12 +26,21 @@ def session(config: ConfigDict, problem: Problem) -> Session:
             "begin at random: give weights.path or init_from"
         )
     layout, chunk = problem.rows.layout, problem.spec.action.shape
+    codec = layout.action.codec(*chunk)
+    return vla.make(sized(config, problem), problem.spec, slots=layout.slots, codec=codec)
+
+
+def sized(config: ConfigDict, problem: Problem) -> ConfigDict:
+    """The learner's config with the vocabulary of the layout."""
     own = ConfigDict(config.learner.to_dict())
-    own.vocab_size = layout.vocab_size
-    made = vla.make(own, problem.spec, slots=layout.slots, codec=layout.action.codec(*chunk))
-    stats, text = problem.rows.action_stats, config.data.text
-    assets = policy.assets(
-        own, layout, stats, problem.spec, problem.prefix, text, config.data.delta
-    )
-    parts = made, feed(config, problem), look(config, problem), assets
+    own.vocab_size = problem.rows.layout.vocab_size
+    return own
+
+
+def session(config: ConfigDict, problem: Problem) -> Session:
+    """The compiled programs of a run."""
+    layout, stats, text = problem.rows.layout, problem.rows.action_stats, config.data.text
+    own, delta = sized(config, problem), config.data.delta
+    assets = policy.assets(own, layout, stats, problem.spec, problem.prefix, text, delta)
+    parts = learner(config, problem), feed(config, problem), look(config, problem), assets
     return Session(config, *parts, vla_weights.loader(config))

@@ -257,3 +257,8 @@ def test_a_client_plays_in_mujoco_what_a_trained_policy_says(tmp_path):
             found = vla_served.play(client, "reach", 5, 6, images=False)
     assert 0.0 <= found["success"] <= 1.0
     assert found["actions"].shape == (6, 5, 3) and np.isfinite(found["actions"]).all()
+
+
+def test_a_client_that_finds_no_server_says_so_in_one_line():
+    with pytest.raises(ConfigError, match=r"nobody serves at 127.0.0.1:1: .*python -m rlx.serve"):
+        vla_served.main(["--port=1", "--wait=0"])

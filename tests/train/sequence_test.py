@@ -151,10 +151,26 @@ def test_a_length_in_tokens_is_equal_work_for_every_tokenizer(tmp_path, capsys):
     assert vla.main([*flags, "--dry_run", f"--workdir={tmp_path}"]) == 0
     fast, bins = json.loads(capsys.readouterr().out)
     assert fast["sequence"] < bins["sequence"]
+    assert 0 < fast["parameters"] < bins["parameters"]  # which say more words
     for plan in (fast, bins):
         assert 40_000 - 8 * plan["sequence"] < plan["steps"] * 8 * plan["sequence"] <= 40_000
     assert vla.main([*flags, "--dry_run", "--steps=7", f"--workdir={tmp_path}"]) == 0
     assert [plan["steps"] for plan in json.loads(capsys.readouterr().out)] == [7, 7]
+
+
+@pytest.mark.parametrize(
+    ("flag", "text"),
+    [
+        ("--lr=-1", "learner.lr is a number >= 0, got -1"),
+        ("--head=floww", "learner.head is one of tokens, flow, both, got 'floww'"),
+        ("--config.learner.dtype=float13", "learner.dtype is one of float32, bfloat16"),
+    ],
+)
+def test_what_no_learner_can_be_is_refused_before_any_run(tmp_path, flag, text):
+    for more in ([], ["--dry_run"]):
+        with pytest.raises(ValueError, match=text):
+            vla.main(["--smoke", flag, *more, f"--workdir={tmp_path / 'w'}"])
+    assert not (tmp_path / "w").exists()
 
 
 def test_the_command_line_trains_resumes_and_refuses(tmp_path, capsys):

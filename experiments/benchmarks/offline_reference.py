@@ -26,6 +26,7 @@ def load(folder: Path) -> SimpleNamespace:
     known = hashlib.sha256(source).hexdigest() == FQL_SHA256
     sys.path.insert(0, str(folder))
     try:
+        # modules of the reference's folder, which is on the path only here
         import agents as reference_agents  # pyright: ignore[reportMissingImports]
         from agents import fql, ifql, iql, rebrac  # pyright: ignore[reportMissingImports]
         from utils import datasets  # pyright: ignore[reportMissingImports]

@@ -87,6 +87,7 @@ def compile_xml(xml: str) -> Physics:
     import mujoco
     from mujoco import mjx
 
+    # MjModel is compiled: the type checker sees none of its methods
     model = mujoco.MjModel.from_xml_string(xml)  # pyright: ignore[reportAttributeAccessIssue]
     on_device = mjx.put_model(model, impl="jax")
 

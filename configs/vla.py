@@ -47,7 +47,9 @@ def get_config(arg: str = "") -> ConfigDict:
                 zero_pad=(),  # LeRobot: 1 where the last action of an episode is not held
                 image_size=224,  # recorded images are fitted into such a square
                 tokenizer=option.tokenizer,  # fast, bins, dct
-                merges=placeholder(int),  # tokens of FAST beyond its alphabet; default: 1024 in all
+                scale=placeholder(float),  # of FAST and DCT, as the doctor recommends; default 10
+                vocab_size=1024,  # of FAST, alphabet included
+                merges=placeholder(int),  # tokens beyond the alphabet, in place of vocab_size
                 text=placeholder(str),  # a tokenizer.json for the text; default: bytes
                 max_len=placeholder(int),  # tokens of a sequence; default: the longest's
                 prompt_room=16,  # tokens by which a prompt may be longer than in training
@@ -63,14 +65,14 @@ def get_config(arg: str = "") -> ConfigDict:
                 allow_unexpected="",  # of theirs that we do not have
             ),
             train=dict(
-                steps=1_500,  # gradient steps
-                tokens=placeholder(int),  # tokens to read, in place of steps and decay_steps
+                steps=1_500,  # gradient steps; learner.decay_steps too where it is not given
+                tokens=placeholder(int),  # tokens to read, in place of steps
                 log_every=50,
                 eval_every=500,
                 chunk_seconds=10.0,  # length of one dispatch; changes no result
             ),
             eval=dict(
-                episodes=256,  # held-out episodes
+                episodes=256,  # held-out episodes, or samples of recorded data
                 mujoco=False,  # play episodes in MuJoCo too
             ),
             checkpoint=dict(
@@ -89,10 +91,10 @@ def get_config(arg: str = "") -> ConfigDict:
         )
     )
     layers = {
-        "size": SIZES[size],
         "flow": {"train.steps": 3_000} if option.head == "flow" else {},
-        "lora": LORA if option.lora else {},
+        "size": SIZES[size],
         "demo": DEMO if option.demo else {},
+        "lora": LORA if option.lora else {},
         "smoke": SMOKE if option.smoke else {},
     }
     for layer in layers.values():

@@ -11,6 +11,7 @@ of one second. Prints the table; writes all rows as CSV and a figure of error ag
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -22,11 +23,12 @@ from experiments.fast_compression_fsq import train
 from experiments.fast_compression_naive import subsampled
 from experiments.fast_compression_plot import draw, table
 from rlx.infra import files
+from rlx.infra.errors import ConfigError, one_line
 from rlx.tokenizers.fast import FastTokenizer
 from rlx.tokenizers.measure import measure
 from rlx.tokenizers.stats import NormStats
 
-OUT = Path(__file__).parent / "results" / "fast"
+OUT = Path("results/fast_compression")
 SCALES = (2, 5, 10, 20, 50)
 STRIDES = (1, 2, 4, 8)
 VOCABULARY = 1024
@@ -76,7 +78,7 @@ def rows_of(task: Task, full: bool, seed: int) -> list[dict]:
     return [head | {"method": name, "setting": value} | row for name, value, row in found]
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> int:
     """Measure, print the table, write the CSV and the figure."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -85,6 +87,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=OUT, help="folder of the results")
     options = parser.parse_args(argv)
+    if options.seed < 0:
+        raise ConfigError(f"--seed is a whole number >= 0, got {options.seed}")
     start, rows = time.perf_counter(), []
     for task in TASKS:
         rows += rows_of(task, options.full, options.seed)
@@ -93,7 +97,8 @@ def main(argv: list[str] | None = None) -> None:
     files.write_csv(options.out / "compression.csv", rows)
     draw(rows, options.out / "compression.png")
     print(f"written: {options.out / 'compression.csv'}, {options.out / 'compression.png'}")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(one_line(main))

@@ -46,8 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"{run.name} ...", file=sys.stderr)
             rows = [*rows, train(run)]
             files.write_csv(table, rows)
-    print(fast_toy_plot.summary(rows))
-    fast_toy_plot.draw(rows, options.workdir / "toy.png")
+    shown = [row for row in rows if int(row["steps"]) == options.steps]  # equal work
+    print(fast_toy_plot.summary(shown))
+    fast_toy_plot.draw(shown, options.workdir / "toy.png")
     print(f"written: {table}, {options.workdir / 'toy.png'}")
     return 0
 

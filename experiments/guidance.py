@@ -9,6 +9,7 @@ Ends with the table, the figure and their paths. Rewards of DNA are proxies, not
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 import warnings
@@ -26,6 +27,7 @@ from experiments import (
 )
 from experiments import guidance_plot as plot
 from rlx.infra import cli, errors, files, runtime
+from rlx.infra.files import plain
 
 DEFAULT = "configs/guidance.py"
 SHORT = {"parts": "parts", "seed": "seed", "samples": "beds.samples", "network": "designs.network"}
@@ -36,8 +38,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     argv = [f"{flag}=true" if flag == "--quick" else flag for flag in argv]
     argv = cli.into_config(argv, DEFAULT, "quick")
-    config, workdir, _ = cli.start(DEFAULT, SHORT, argv, extra={"quick": False})
+    config, workdir, options = cli.start(DEFAULT, SHORT, argv, extra={"quick": False})
     guidance_check.check(config)
+    if options.dry_run:
+        print(json.dumps({"workdir": str(workdir), **plain(config.to_dict())}, indent=2))
+        return 0
+    guidance_check.claim(workdir, options.overwrite)
     runtime.start()
     warnings.filterwarnings("ignore", "effective sample size")  # temperatures are the problems'
     start, found = time.perf_counter(), {}

@@ -22,7 +22,7 @@ METHODS = ("best of N", "genetic algorithm", "SVDD", "refinement")
 
 
 def settings(method: str, budget: int, length: int, fraction: float) -> Config:
-    """A method that calls the reward about `budget` times, never more.
+    """A method that calls the reward about `budget` times, never more if a round fits.
 
     SVDD takes up to 20 children, then several designs. The two that evolve a population have the
     same one, of as many children each, from samples of the prior; the rest are rounds, which cost
@@ -36,7 +36,10 @@ def settings(method: str, budget: int, length: int, fraction: float) -> Config:
         return Config(method="svdd", particles=many, children=children)
     many = max(2, min(16, budget // 32))
     children = max(1, min(8, budget // (10 * many)))
-    each = many * children * (max(round(fraction * length), 1) if method == "refinement" else 1)
+    steps = max(round(fraction * length), 1)  # of a round of refinement
+    while many + many * children * steps > budget and children * many > 2:
+        many, children = (many, children - 1) if children > 1 else (many - 1, children)
+    each = many * children * (steps if method == "refinement" else 1)
     rounds, own = max(1, (budget - many) // each), EVOLVED[method]
     return Config(method=own, fraction=fraction, particles=many, children=children, rounds=rounds)
 

@@ -40,6 +40,8 @@ def with_method(saved: ConfigDict, text: str) -> ConfigDict:
         if not equals:
             raise errors.ConfigError(f"{text}: {name} needs a value, {name}=...")
         field = name if "." in name else f"guidance.{name}"
+        if method == "own" and field.startswith("guidance."):
+            raise errors.ConfigError(f"{text}: the learner's own way to act has no {name}")
         fields.override(config, {field: fields.parse(config, field, value)})
     offline_guidance_check.refuse(config)
     return config
@@ -84,5 +86,6 @@ def calls(config: ConfigDict, spec: EnvSpec) -> dict[str, float]:
     else:
         own = config.learner
         steps = own.get("flow_steps") or own.get("diffusion_steps") or 1
+        steps = 1 if own.name == "fql" else steps  # which acts by its one-step policy
         counts = [own.get("samples", 1) * steps, own.get("samples", 0), 0]
     return dict(zip(names, map(float, counts))) | {"calls": float(sum(counts))}

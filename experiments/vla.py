@@ -82,8 +82,14 @@ def entry(
     """One run of sequences of `max_len` tokens: its config and where it is kept."""
     own = ConfigDict(config.to_dict())
     own.data.hz, own.data.tokenizer, own.data.max_len, own.seed = hz, tokenizer, max_len, seed
-    if own.train.tokens and "train.steps" not in given:
-        own.update_from_flattened_dict(sequence_checks.length(own))
+    if {"train.tokens", "train.steps"} <= given:
+        raise errors.ConfigError("train.tokens and train.steps are both given: use one of them")
+    if "train.steps" in given:
+        own.train.tokens = None
+    elif own.train.tokens:
+        own.train.steps = sequence_checks.steps(own)
+    if "learner.decay_steps" not in given:
+        own.learner.decay_steps = own.train.steps
     name = "_".join([f"{hz}hz", tokenizer, own.learner.head, own.tag, f"s{seed}"])
     run, plan = Run(f"s{seed}", seed), sequence_checks.plan(own)
     return campaign.Entry(own.lock(), {}, None, plan, [run], root / name)

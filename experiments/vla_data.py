@@ -56,6 +56,9 @@ def read(config: ConfigDict, hz: int) -> tuple[Source, Batch, dict[str, Any]]:
         return *vla_recorded.read(config, hz), {}
     if config.env.name not in MAKERS:
         raise ConfigError(unknown("task", config.env.name, MAKERS, "--help"))
+    for name in ("horizon", "delta", "zero_pad", "weights"):
+        if data[name]:
+            raise ConfigError(f"data.{name} is for recorded data: give data.path, --data=FOLDER")
     maker, count = MAKERS[config.env.name], config.eval.episodes
     made = maker.generate(0, data.episodes, hz, data.images)
     test = maker.generate(0, count, hz, data.images, split="test")

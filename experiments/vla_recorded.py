@@ -13,7 +13,7 @@ from rlx.data.recorded import Recording, open_set
 from rlx.infra.errors import ConfigError
 
 HELD = 20  # every such episode is kept out of training
-TEST = 1_000  # samples of those, at most
+TEST = 1_000  # samples of those, at most, or `eval.episodes`
 
 
 def read(config: ConfigDict, hz: int) -> tuple[Source, Batch]:
@@ -23,6 +23,8 @@ def read(config: ConfigDict, hz: int) -> tuple[Source, Batch]:
     """
     data = config.data
     paths, formats = data.path.split(","), data.format.split(",")
+    if config.eval.mujoco:
+        raise ConfigError("eval.mujoco plays the made tasks: it is not for recorded data")
     for name, given in (("format", formats), ("weights", data.weights)):
         if len(given) not in (len(paths), {"format": 1, "weights": 0}[name]):
             raise ConfigError(f"data.{name} has {len(given)} entries for {len(paths)} data sets")
@@ -37,7 +39,7 @@ def read(config: ConfigDict, hz: int) -> tuple[Source, Batch]:
         alike(paths, sources)
         source = Mixture(sources, data.weights or [own.weight for own in recordings])
         test = Mixture(tests, [1.0] * len(paths))
-    count = min(TEST, len(test)) // config.mesh.shards * config.mesh.shards
+    count = min(TEST, config.eval.episodes, len(test)) // config.mesh.shards * config.mesh.shards
     if not count:
         raise ConfigError(
             f"{data.path} has {len(test)} held-out samples, mesh.shards = {config.mesh.shards} "

@@ -2,7 +2,7 @@
 
   python -m rlx.serve results/vla/reach/50hz_fast_tokens_micro_demo_s0 --port=8000
   python -m experiments.vla_served --port=8000 --task=reach --hz=50 --episodes=64
-Every episode asks for one chunk, all episodes at once, and plays it to its end.
+Every episode asks for one chunk, up to 256 episodes at once, and plays it to its end.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from rlx import envs
 from rlx.envs.reach import closed_loop
 from rlx.infra import runtime
 from rlx.infra.errors import ConfigError, one_line
-from rlx.serve.client import Client
+from rlx.serve.client import Client, ServerError
+
+AT_ONCE = 256  # observations that a server takes together
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--task", default="reach", choices=("reach", "push"))
-    parser.add_argument("--hz", type=int, default=50, help="of the demonstrations")
+    parser.add_argument("--hz", type=int, help="default: what the policy was trained at")
     parser.add_argument("--episodes", type=int, default=64)
     parser.add_argument("--wait", type=float, default=30.0, help="seconds for the server to come")
     parser.add_argument("--images", action="store_true", help="the policy looks at pictures")
@@ -43,10 +45,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ConfigError(
             f"nobody serves at {where}: {error}; `python -m rlx.serve WORKDIR` does"
         ) from error
-    with client:
-        found = play(client, options.task, options.hz, options.episodes, options.images)
+    hz = client.metadata["chunk"][0]  # a chunk is a second
+    if options.hz not in (None, hz):
+        raise ConfigError(f"--hz={options.hz}, but the policy says chunks of {hz} steps a second")
+    try:
+        with client:
+            found = play(client, options.task, hz, options.episodes, options.images)
+    except ServerError as error:
+        raise ConfigError(f"the server does not answer --task={options.task}: {error}") from error
     print(
-        f"{options.task} at {options.hz} Hz in MuJoCo: success {found['success']:.3f} of "
+        f"{options.task} at {hz} Hz in MuJoCo: success {found['success']:.3f} of "
         f"{options.episodes} episodes, {found['ms']:.0f} ms for all chunks"
     )
     return 0
@@ -63,7 +71,8 @@ def play(client: Client, task: str, hz: int, episodes: int, images: bool) -> dic
         for i, prompt in enumerate(batch["prompt"])
     ]
     start = time.perf_counter()
-    replies = client.infer_batch(asked)
+    parts = (asked[i : i + AT_ONCE] for i in range(0, episodes, AT_ONCE))
+    replies = [reply for part in parts for reply in client.infer_batch(part)]
     ms = 1e3 * (time.perf_counter() - start)
     chunk = np.stack([reply["actions"] for reply in replies])
     run = jax.jit(lambda states, chunk: closed_loop(env, lambda *_: chunk, states))

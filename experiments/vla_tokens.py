@@ -14,6 +14,8 @@ from rlx.tokenizers.layout import Layout
 from rlx.tokenizers.stats import NormStats
 from rlx.tokenizers.text import ByteTokenizer, HFTextTokenizer
 
+SCALED = ("fast", "hf_fast", "dct")  # tokenizers that round scaled coefficients
+
 
 def fit(config: ConfigDict, sample: Batch, name: str) -> tuple[Rows, int]:
     """Return what turns samples into rows, and the tokens of the longest prefix.
@@ -21,7 +23,7 @@ def fit(config: ConfigDict, sample: Batch, name: str) -> tuple[Rows, int]:
     Raises ValueError where `data.max_len` is too short for more than 1 % of the samples.
     """
     data, actions, speaks = config.data, sample["actions"], config.learner.head != "flow"
-    action = action_tokenizer(name, actions, data.merges)
+    action = action_tokenizer(name, actions, data)
     text = HFTextTokenizer(data.text) if data.text else ByteTokenizer()
     states = NormStats.fit(sample["state"])
     says = config.learner.state_input == "text"
@@ -37,9 +39,12 @@ def fit(config: ConfigDict, sample: Batch, name: str) -> tuple[Rows, int]:
     return Rows(layout, states, stats, says, speaks), int(said) + data.prompt_room
 
 
-def action_tokenizer(name: str, actions: np.ndarray, merges: int | None) -> Any:
-    """Fit the tokenizer `name`; FAST with `merges` tokens beyond its alphabet (None: 1024)."""
-    if name != "fast" or merges is None:
-        return tokenizers.make(name, actions)
-    alphabet = tokenizers.make(name, actions, vocab_size=None).vocab_size
-    return tokenizers.make(name, actions, vocab_size=alphabet + merges)
+def action_tokenizer(name: str, actions: np.ndarray, data: ConfigDict) -> Any:
+    """Fit the tokenizer `name` with the settings of the section `data` that are its own."""
+    scale = {} if data.scale is None or name not in SCALED else {"scale": data.scale}
+    if name != "fast":
+        return tokenizers.make(name, actions, **scale)
+    size = data.vocab_size
+    if data.merges is not None:
+        size = tokenizers.make(name, actions, vocab_size=None, **scale).vocab_size + data.merges
+    return tokenizers.make(name, actions, vocab_size=size, **scale)

@@ -53,6 +53,11 @@ def test_the_command_line_goes_on_where_it_was(tmp_path, capsys):
     assert fast_toy.main(flags) == 0
     assert "..." not in capsys.readouterr().err
     assert files.read_csv(tmp_path / "toy.csv") == rows
+    assert fast_toy.main([*flags, "--steps=3"]) == 0  # longer ones stand apart
+    said = capsys.readouterr().out
+    longer = [row for row in files.read_csv(tmp_path / "toy.csv") if row["steps"] == "3"]
+    assert len(longer) == 2 and f"{float(longer[0]['mse']):.4f}" in said
+    assert f"{float(rows[0]['mse']):.4f}" not in said
     with pytest.raises(ConfigError, match="--T is a list of whole numbers, got 'x'"):
         fast_toy.main(["--T=x"])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import functools
+import json
 from itertools import product
 
 import jax
@@ -14,6 +15,7 @@ import pytest
 from experiments import (
     guidance,
     guidance_beds,
+    guidance_check,
     guidance_compare,
     guidance_designs,
     guidance_dna,
@@ -161,6 +163,14 @@ def sampled(process, value, oracle, how, keys):
     return guidance_designs.designed(keys, process, value, oracle, how)
 
 
+@pytest.mark.parametrize("budget", [256, 1024, 4096])
+@pytest.mark.parametrize("method", guidance_designs.EVOLVED)
+def test_long_designs_cost_no_more(budget, method):
+    how = guidance_designs.settings(method, budget, 200, 0.3)
+    steps = 60 if method == "refinement" else 1
+    assert how.particles * (1 + how.children * how.rounds * steps) <= budget
+
+
 @pytest.mark.parametrize("budget", [64, 256, 1024, 4096])
 def test_populations_that_are_compared_have_one_size_and_one_start(budget):
     one, other = (guidance_designs.settings(m, budget, 24, 0.1) for m in guidance_designs.EVOLVED)
@@ -271,6 +281,9 @@ REFUSED = [
     (("--config.actions.alpha=-1",), "actions.alpha is a temperature, > 0, got (-1.0,)"),
     (("--config.designs.budgets=0,64",), "designs.budgets are whole numbers >= 1, got (0, 64)"),
     (("--config.beds.names=gaussian,token",), "unknown bed 'token'; nearest: tokens"),
+    (("--parts=",), "parts is one of beds, designs, actions, or several"),
+    (("--config.designs.length=5",), "designs.length is >= 6 bases, got 5"),
+    (("--config.designs.fraction=-1",), "designs.fraction is a share in (0, 1], got -1"),
     (("--config=configs/guidance.py:cpu",), "unknown config option 'cpu'"),
 ]
 
@@ -282,6 +295,19 @@ def test_refusals_are_one_line_with_exit_code_2(flags, text, tmp_path, capsys):
     assert code == 2, err
     assert err.startswith("error: ") and text in err and len(err.splitlines()) == 1
     assert not (tmp_path / "run").exists()
+
+
+def test_a_dry_run_computes_nothing_and_results_are_not_written_over(tmp_path, capsys):
+    flags = ["--quick", f"--workdir={tmp_path}"]
+    assert errors.one_line(guidance.main, [*flags, "--dry_run"]) == 0
+    assert json.loads(capsys.readouterr().out)["parts"] == ["beds", "designs", "actions"]
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "beds.csv").write_text("bed\n")
+    assert errors.one_line(guidance.main, flags) == 2
+    assert f"{tmp_path / 'beds.csv'} is there: --overwrite" in capsys.readouterr().err
+    assert (tmp_path / "beds.csv").read_text() == "bed\n"
+    guidance_check.claim(tmp_path, True)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow

@@ -154,6 +154,7 @@ def test_function_evaluations_of_an_action_are_counted():
     own = guidance_policies_act.calls(config("ifql"), SPEC)
     assert own["model"] == 32 * 4 and own["reward"] == 32
     assert guidance_policies_act.calls(config("flow_bc"), SPEC)["calls"] == 4
+    assert guidance_policies_act.calls(config("fql"), SPEC)["calls"] == 1  # its one-step policy
     assert Calls(1, 0, 2, 0).times(3) == Calls(3, 0, 6, 0)
 
 
@@ -166,6 +167,7 @@ def test_methods_of_the_comparison_are_read_and_refused():
     for text, says in (
         ("smc,particles", "particles needs a value"),
         ("smc,particle=3", "guidance.particle"),
+        ("own,particles=8", "the learner's own way to act has no particles"),
         ("smcc", "unknown guidance 'smcc'; nearest: smc"),
         ("smc,alpha=0", "guidance.alpha = 0 is for"),
     ):

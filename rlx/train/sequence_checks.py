@@ -37,10 +37,9 @@ def plan(config: ConfigDict) -> OfflinePlan:
     return OfflinePlan(train.steps, 0, train.log_every, train.eval_every)
 
 
-def length(config: ConfigDict) -> dict[str, int]:
-    """Return the settings by which a run reads `train.tokens` tokens, of `data.max_len` a row."""
-    steps = max(config.train.tokens // (config.learner.batch_size * config.data.max_len), 1)
-    return {"train.steps": steps, "learner.decay_steps": steps}
+def steps(config: ConfigDict) -> int:
+    """Return the gradient steps that read `train.tokens` tokens, of `data.max_len` a row."""
+    return max(config.train.tokens // (config.learner.batch_size * config.data.max_len), 1)
 
 
 def check(config: ConfigDict) -> None:
@@ -49,6 +48,8 @@ def check(config: ConfigDict) -> None:
     for name in COUNTS:
         if flat.get(name) is not None and flat[name] < 1:
             raise ConfigError(f"{name} is a whole number >= 1, got {flat[name]}")
+    if (room := flat.get("data.prompt_room", 0)) < 0:
+        raise ConfigError(f"data.prompt_room is a whole number >= 0, got {room}")
     tracking.check_mode(config.log.wandb)
     mesh, learner = config.mesh, config.learner
     for name in ("data", "fsdp"):

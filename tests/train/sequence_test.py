@@ -11,7 +11,8 @@ import vla_runs as toys
 from jax.sharding import AbstractMesh
 from jax.sharding import PartitionSpec as P
 
-from experiments import vla
+from configs import vla as vla_config
+from experiments import vla, vla_result
 from experiments.vla_session import session
 from rlx.data.loader import shuffled
 from rlx.infra import checkpoint
@@ -154,8 +155,8 @@ def test_a_length_in_tokens_is_equal_work_for_every_tokenizer(tmp_path, capsys):
     assert 0 < fast["parameters"] < bins["parameters"]  # which say more words
     for plan in (fast, bins):
         assert 40_000 - 8 * plan["sequence"] < plan["steps"] * 8 * plan["sequence"] <= 40_000
-    assert vla.main([*flags, "--dry_run", "--steps=7", f"--workdir={tmp_path}"]) == 0
-    assert [plan["steps"] for plan in json.loads(capsys.readouterr().out)] == [7, 7]
+    with pytest.raises(ConfigError, match=r"train.tokens and train.steps are both given"):
+        vla.main([*flags, "--dry_run", "--steps=7", f"--workdir={tmp_path}"])
 
 
 @pytest.mark.parametrize(
@@ -164,6 +165,10 @@ def test_a_length_in_tokens_is_equal_work_for_every_tokenizer(tmp_path, capsys):
         ("--lr=-1", "learner.lr is a number >= 0, got -1"),
         ("--head=floww", "learner.head is one of tokens, flow, both, got 'floww'"),
         ("--config.learner.dtype=float13", "learner.dtype is one of float32, bfloat16"),
+        ("--config.data.delta=1,1,0", "data.delta is for recorded data"),
+        ("--config.data.horizon=3", "data.horizon is for recorded data"),
+        ("--config.data.prompt_room=-1", "data.prompt_room is a whole number >= 0, got -1"),
+        ("--config.data.scale=-1", "scale is a number > 0, got -1"),
     ],
 )
 def test_what_no_learner_can_be_is_refused_before_any_run(tmp_path, flag, text):
@@ -171,6 +176,37 @@ def test_what_no_learner_can_be_is_refused_before_any_run(tmp_path, flag, text):
         with pytest.raises(ValueError, match=text):
             vla.main(["--smoke", flag, *more, f"--workdir={tmp_path / 'w'}"])
     assert not (tmp_path / "w").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "decay"),
+    [
+        ((), 6),
+        (("--steps=9",), 9),
+        (("--steps=9", "--config.learner.decay_steps=4"), 4),
+        (("--config.train.tokens=4000", "--config.learner.decay_steps=4"), 4),
+    ],
+)
+def test_a_cosine_ends_with_the_run_unless_told_otherwise(flags, decay, monkeypatch):
+    seen = []
+    monkeypatch.setattr(vla_result, "describe", lambda entry, problem: seen.append(entry.config))
+    assert vla.main(["--smoke", *flags, "--dry_run"]) == 0
+    (config,) = seen
+    assert config.learner.decay_steps == decay
+
+
+@pytest.mark.parametrize(
+    ("options", "steps", "lr"),
+    [
+        ("head=flow", 3_000, 1e-3),
+        ("head=flow,size=small", 20_000, 3e-4),
+        ("head=flow,size=base", 40_000, 5e-5),
+        ("demo,lora", 1_500, 2.5e-4),
+    ],
+)
+def test_sizes_keep_their_length_and_low_rank_its_rate(options, steps, lr):
+    config = vla_config.get_config(options)
+    assert (config.train.steps, config.learner.lr) == (steps, lr)
 
 
 def test_the_command_line_trains_resumes_and_refuses(tmp_path, capsys):

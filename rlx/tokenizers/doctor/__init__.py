@@ -29,9 +29,14 @@ FAR = 5.0  # of half the width between the quantiles: beyond it no tail lies, bu
 def diagnose(chunks: np.ndarray, rmse: float = 0.02, vocab_size: int = 1024) -> dict[str, Any]:
     """Return all figures of chunks `[B, T, A]`; `rmse` is the normalised error to stay under.
 
-    ValueError for fewer than ten chunks, and for numbers that are not finite.
+    vocab_size: of the sweep over scales, and one of the vocabularies that are tried. ValueError for
+    fewer than ten chunks, and for numbers that are not finite.
     """
     chunks = as_chunks(chunks)
+    if not 0 < rmse < np.inf or vocab_size < 1:
+        raise ValueError(
+            f"rmse is a number > 0 and vocab_size >= 1, got rmse={rmse:g}, vocab_size={vocab_size}"
+        )
     if len(chunks) < 10:
         raise ValueError(f"a diagnosis needs at least 10 chunks, got {len(chunks)}")
     mixed = np.random.default_rng(0).permutation(len(chunks))
@@ -43,7 +48,7 @@ def diagnose(chunks: np.ndarray, rmse: float = 0.02, vocab_size: int = 1024) -> 
     fine = [row for row in sweep if row["rmse"] <= rmse]
     chosen = fine[0] if fine else min(sweep, key=lambda row: row["rmse"])
     scale = chosen["scale"]
-    sizes = _sizes(rest, held_out, scale, int(chosen["alphabet"]))
+    sizes = _sizes(rest, held_out, scale, int(chosen["alphabet"]), vocab_size)
     fewest = min(row["mean_tokens"] for row in sizes)
     size = next(row for row in sizes if row["mean_tokens"] <= WORTH * fewest)
     return {
@@ -88,10 +93,11 @@ def _at_scale(
 
 
 def _sizes(
-    rest: np.ndarray, held_out: np.ndarray, scale: float, alphabet: int
+    rest: np.ndarray, held_out: np.ndarray, scale: float, alphabet: int, asked: int
 ) -> list[dict[str, float]]:
     """Figures by size of vocabulary, from small to large."""
-    sizes = sorted({alphabet + m for m in MERGES} | {v for v in VOCABULARIES if v > alphabet})
+    whole = {v for v in (*VOCABULARIES, asked) if v > alphabet}
+    sizes = sorted({alphabet + m for m in MERGES} | whole)
     out = []
     for size in sizes:
         tokenizer = FastTokenizer.fit(rest, scale=scale, vocab_size=size)

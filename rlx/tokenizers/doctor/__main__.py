@@ -47,13 +47,20 @@ def read_array(path: Path, key: str | None = None) -> np.ndarray:
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is no .npy or .npz file of numbers: {error}") from error
     if isinstance(found, np.ndarray):
-        return found
+        return real(found, path)
     key = key or ("actions" if "actions" in found.files else None)
     if key is None and len(found.files) == 1:
         key = found.files[0]
     if key not in found.files:
         raise ValueError(f"{path} has arrays {', '.join(found.files)}: name one with --key")
-    return found[key]
+    return real(found[key], path)
+
+
+def real(array: np.ndarray, path: Path) -> np.ndarray:
+    """Return the array, unless it holds something else than real numbers."""
+    if array.dtype.kind not in "fiub":
+        raise ValueError(f"{path} holds {array.dtype}, actions are real numbers")
+    return array
 
 
 def cut(episodes: np.ndarray, horizon: int | None) -> np.ndarray:
@@ -86,7 +93,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--horizon", type=int, help="steps of a chunk; folders: one second")
     parser.add_argument("--delta", type=mask, help="1,1,0: actions that become state differences")
     parser.add_argument("--rmse", type=float, default=0.02, help="normalised error to stay under")
-    parser.add_argument("--vocab-size", type=int, default=1024)
+    parser.add_argument("--vocab-size", type=int, default=1024, help="one of those to try")
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args(argv)
     try:

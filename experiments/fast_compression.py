@@ -28,7 +28,6 @@ from rlx.tokenizers.fast import FastTokenizer
 from rlx.tokenizers.measure import measure
 from rlx.tokenizers.stats import NormStats
 
-OUT = Path("results/fast_compression")
 SCALES = (2, 5, 10, 20, 50)
 STRIDES = (1, 2, 4, 8)
 VOCABULARY = 1024
@@ -80,12 +79,10 @@ def rows_of(task: Task, full: bool, seed: int) -> list[dict]:
 
 def main(argv: list[str] | None = None) -> int:
     """Measure, print the table, write the CSV and the figure."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(usage=__doc__)
     parser.add_argument("--full", action="store_true", help="more settings, longer training")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=OUT, help="folder of the results")
+    parser.add_argument("--out", type=Path, default=Path("results/fast_compression"))
     options = parser.parse_args(argv)
     if options.seed < 0:
         raise ConfigError(f"--seed is a whole number >= 0, got {options.seed}")

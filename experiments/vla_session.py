@@ -39,8 +39,9 @@ def sized(config: ConfigDict, problem: Problem) -> ConfigDict:
 
 def session(config: ConfigDict, problem: Problem) -> Session:
     """The compiled programs of a run."""
+    made = learner(config, problem)
     layout, stats, text = problem.rows.layout, problem.rows.action_stats, config.data.text
     own, delta = sized(config, problem), config.data.delta
     assets = policy.assets(own, layout, stats, problem.spec, problem.prefix, text, delta)
-    parts = learner(config, problem), feed(config, problem), look(config, problem), assets
+    parts = made, feed(config, problem), look(config, problem), assets
     return Session(config, *parts, vla_weights.loader(config))

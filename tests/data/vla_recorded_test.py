@@ -60,7 +60,8 @@ def test_batches_of_recorded_data_have_all_that_the_model_wants(recorded):
 
 def test_a_mixture_of_rates_draws_by_weight_and_holds_out_of_each(recorded, tmp_path):
     both = f"{recorded},{written(tmp_path / 'fast', 10)}"
-    own = config(both, data__horizon=4, data__weights=(1.0, 0.25), data__resident=False)
+    changes = {"data__horizon": 4, "data__weights": (1.0, 0.25), "data__resident": False}
+    own = config(both, **changes, eval__episodes=24)
     problem = load(own, 5, "bins")
     assert len(problem.source) == 36 + 9 and problem.spec.action.shape == (4, 2)
     assert {"top", "wrist"} <= problem.spec.obs.keys() and len(problem.test["prompt"]) == 24
@@ -79,6 +80,7 @@ def test_a_mixture_of_rates_draws_by_weight_and_holds_out_of_each(recorded, tmp_
     [
         ({"data__resident": False}, r"is of 10 Hz: --hz=10, or, for a mixture of rates"),
         ({"data__horizon": 4}, "a mixture is handed over by a loader: --config.data.resident=fal"),
+        ({"eval__mujoco": True}, "eval.mujoco plays the made tasks"),
         ({"data__weights": (1.0,)}, "data.weights has 1 entries for 2 data sets"),
         ({"data__format": "lerobot,bridge,droid"}, "data.format has 3 entries for 2 data sets"),
     ],

@@ -103,7 +103,7 @@ def test_constant_dims_are_named(tmp_path, capsys):
         ("a.npz", {"x": DATA}, ["--horizon=13"], "horizon is 1 to the 12 steps of an episode"),
         ("a.npz", {"x": DATA}, ["--rmse=-1"], "rmse is a number > 0"),
         ("a.npz", {"x": DATA}, ["--vocab-size=0"], "vocab_size >= 1, got rmse=0.02, vocab_size=0"),
-        ("a.npz", {"x": DATA + 1j}, [], "holds complex128, actions are real numbers"),
+        ("a.npz", {"x": DATA + 1j}, [], "holds complex64, actions are real numbers"),
         ("a.npz", {"x": DATA[:5]}, [], "at least 10 chunks, got 5"),
         ("a.npz", {"x": DATA[0, 0]}, [], "actions are [B, T, A] or [T, A]"),
     ],

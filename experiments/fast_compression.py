@@ -3,7 +3,6 @@
   python -m experiments.fast_compression             90 CPU seconds; three minutes on busy cores
   python -m experiments.fast_compression --full      more settings, FSQ trained ten times longer
 The default trains one FSQ for so few steps that its error is not what it can do.
-
 Table I of FAST (arXiv 2501.09747) in shape: its dims and control frequencies, on made-up motion
 of one second. Prints the table; writes all rows as CSV and a figure of error against tokens.
 """
@@ -91,9 +90,10 @@ def main(argv: list[str] | None = None) -> int:
         rows += rows_of(task, options.full, options.seed)
         print(f"{task.name} measured after {time.perf_counter() - start:.0f} s", flush=True)
     print(table(rows, TASKS))
-    files.write_csv(options.out / "compression.csv", rows)
-    draw(rows, options.out / "compression.png")
-    print(f"written: {options.out / 'compression.csv'}, {options.out / 'compression.png'}")
+    written = options.out / "compression.csv", options.out / "compression.png"
+    files.write_csv(written[0], rows)
+    draw(rows, written[1])
+    print(f"written: {written[0]}, {written[1]}")
     return 0
 
 

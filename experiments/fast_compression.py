@@ -90,10 +90,9 @@ def main(argv: list[str] | None = None) -> int:
         rows += rows_of(task, options.full, options.seed)
         print(f"{task.name} measured after {time.perf_counter() - start:.0f} s", flush=True)
     print(table(rows, TASKS))
-    written = options.out / "compression.csv", options.out / "compression.png"
-    files.write_csv(written[0], rows)
-    draw(rows, written[1])
-    print(f"written: {written[0]}, {written[1]}")
+    files.write_csv(options.out / "compression.csv", rows)
+    draw(rows, options.out / "compression.png")
+    print(f"written: {options.out / 'compression.csv'}, {options.out / 'compression.png'}")
     return 0
 
 

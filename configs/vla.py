@@ -30,7 +30,7 @@ def get_config(arg: str = "") -> ConfigDict:
             seed=0,
             num_seeds=1,  # seeds 0, 1, ..., one after the other
             tag="",  # ends the name of the default workdir: images, demo ...
-            workdir=placeholder(str),  # default results/vla/TASK_HZhz/TOKENIZER_HEAD_SIZE[_TAG]
+            workdir=placeholder(str),  # default results/vla/TASK or the data's folder
             resume_from=placeholder(str),  # workdir of a run to go on from, all of its state
             init_from=placeholder(str),  # workdir of a run whose parameters to begin with
             env=dict(name=option.task),  # reach or push; ignored with data.path

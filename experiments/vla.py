@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
     if config.tag.endswith("demo") and "data.tokenizer" not in given:
         names = ("fast", "bins")
     seeds = options.seed if "seed" in given else tuple(range(config.num_seeds))
-    root = workdir if "workdir" in given else Path("results/vla") / config.env.name
+    root = workdir if "workdir" in given else Path("results/vla") / vla_result.data_name(config)
     sequence_checks.check(config)
     problem = functools.cache(lambda hz, name: load(config, hz, name))  # seeds share it
     of = lambda own: problem(own.config.data.hz, own.config.data.tokenizer)  # noqa: E731

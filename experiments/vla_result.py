@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from experiments import vla_plot
 from experiments.vla_data import Problem
@@ -38,11 +39,17 @@ def describe(entry: Entry, problem: Problem) -> dict[str, Any]:
     }
 
 
+def data_name(config: ConfigDict) -> str:
+    """The task of made data, or the folders of recorded ones."""
+    paths = (config.data.path or config.env.name).split(",")
+    return "_".join(Path(path).name for path in paths)
+
+
 def report(entry: Entry, facts: dict[str, Any]) -> dict[str, Any]:
     """Write the curve, print the last evaluation; return what `result.json` holds."""
     config = entry.config
     named = {
-        "task": config.env.name,
+        "task": data_name(config),
         "hz": config.data.hz,
         "tokenizer": config.data.tokenizer,
         "head": config.learner.head,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import vla_runs as toys
 
-from experiments import vla_recorded
+from experiments import vla_recorded, vla_result
 from experiments.vla_data import feed, load
 from experiments.vla_session import session
 from rlx.infra import runtime
@@ -113,3 +113,10 @@ def test_a_random_network_is_not_frozen():
     own.tag = "micro"
     with pytest.raises(ConfigError, match=r"learner.freeze = 'llm' keeps parameters as they begin"):
         session(own, None)
+
+
+def test_runs_on_recorded_data_are_named_after_its_folders():
+    own = config("recordings/kitchen,recordings/lab/")
+    assert vla_result.data_name(own) == "kitchen_lab"
+    own.data.path = None
+    assert vla_result.data_name(own) == own.env.name == "reach"

@@ -246,7 +246,7 @@ def write_words(file: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_client_plays_in_mujoco_what_a_trained_policy_says(tmp_path):
+def test_a_client_plays_in_mujoco_what_a_trained_policy_says(tmp_path, monkeypatch):
     changes = dict(train__steps=2, train__eval_every=2, train__log_every=2)
     config = toys.config(learner__state_input="text", **changes)
     toys.train(config, tmp_path)
@@ -255,10 +255,22 @@ def test_a_client_plays_in_mujoco_what_a_trained_policy_says(tmp_path):
     with background(served.policy, metadata=served.metadata, example=served.example) as port:
         with Client(port=port) as client:
             found = vla_served.play(client, "reach", 5, 6, images=False)
-    assert 0.0 <= found["success"] <= 1.0
-    assert found["actions"].shape == (6, 5, 3) and np.isfinite(found["actions"]).all()
+            assert 0.0 <= found["success"] <= 1.0
+            assert found["actions"].shape == (6, 5, 3) and np.isfinite(found["actions"]).all()
+            monkeypatch.setattr(vla_served, "AT_ONCE", 4)  # two requests
+            again = vla_served.play(client, "reach", 5, 6, images=False)
+            np.testing.assert_allclose(again["actions"], found["actions"], atol=1e-6)
+        assert vla_served.main([f"--port={port}", "--episodes=6"]) == 0
+        with pytest.raises(ConfigError, match=r"the server does not answer --task=push: .*state"):
+            vla_served.main([f"--port={port}", "--episodes=6", "--task=push"])
 
 
 def test_a_client_that_finds_no_server_says_so_in_one_line():
     with pytest.raises(ConfigError, match=r"nobody serves at 127.0.0.1:1: .*python -m rlx.serve"):
         vla_served.main(["--port=1", "--wait=0"])
+
+
+def test_chunks_are_played_at_the_rate_they_were_learned_at():
+    with background(lambda observations: [], metadata={"chunk": [5, 3]}) as port:
+        with pytest.raises(ConfigError, match="--hz=50, but the policy says chunks of 5 steps"):
+            vla_served.main([f"--port={port}", "--hz=50"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,7 +31,7 @@ class Units(NamedTuple):
     offset: np.ndarray  # [A] float32
 
 
-class Coded:
+class Coded(ABC):
     """A tokenizer by its `_codec`; horizon, action_dim None = any, stats None = normalised."""
 
     horizon: int | None
@@ -75,9 +76,9 @@ class Coded:
         T, A = resolve_shape(horizon, action_dim, (self.horizon, self.action_dim))
         return Units(T, A, *scale_and_offset(None if normalized else self.stats, A))
 
+    @abstractmethod
     def _codec(self, units: Units) -> Codec:
         """The tables of this tokenizer."""
-        raise NotImplementedError
 
     def _decoded(self, codec: Codec, ids: np.ndarray) -> Decoded:
         """Actions, valid and info of `ids [B, L]`, whatever they are."""
